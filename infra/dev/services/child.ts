@@ -1,0 +1,69 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync, closeSync } from 'node:fs';
+
+export interface Service { name: string; pid: number; logFile: string; exited: Promise<number | null>; stop: () => Promise<void> }
+
+export interface SpawnOptions {
+  name: string;
+  command: string;
+  args: string[];
+  logFile: string;
+  env?: NodeJS.ProcessEnv;
+  cwd?: string;
+  /** true once it serves; polled, and given up on when the process ends */
+  isReady: () => Promise<boolean>;
+  readyWithinMs?: number;
+  stopWithinMs?: number;
+}
+
+/** Starts a process in a group of its own, its output in `logFile`, and waits until it serves. */
+export async function startService(options: SpawnOptions): Promise<Service> {
+  const { name, command, args, logFile, env, cwd, isReady, readyWithinMs = 30_000, stopWithinMs = 10_000 } = options;
+  const out = openSync(logFile, 'a');
+  const child = spawn(command, args, { stdio: ['ignore', out, out], env: env ?? process.env, cwd, detached: true });
+  closeSync(out);
+  const exited = new Promise<number | null>((resolve) => {
+    child.once('exit', (code) => resolve(code));
+    child.once('error', () => resolve(null));
+  });
+  await Promise.race([once(child, 'spawn'), exited]);
+  if (child.pid === undefined) throw new Error(`${name}: ${command} cannot be started`);
+  const service: Service = { name, pid: child.pid, logFile, exited, stop: () => stopChild(child, exited, stopWithinMs) };
+  let ended = false;
+  void exited.then(() => (ended = true));
+  const deadline = Date.now() + readyWithinMs;
+  while (!(await isReady().catch(() => false))) {
+    if (ended) throw new Error(`${name} ended before it was ready; its log: ${logFile}`);
+    if (Date.now() > deadline) {
+      await service.stop();
+      throw new Error(`${name} was not ready within ${readyWithinMs} ms; its log: ${logFile}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  return service;
+}
+
+async function stopChild(child: ChildProcess, exited: Promise<number | null>, withinMs: number): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  child.kill('SIGTERM');
+  const late = setTimeout(() => killGroup(child.pid), withinMs);
+  await exited;
+  clearTimeout(late);
+}
+
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // gone meanwhile
+  }
+}
+
+/** True when an HTTP GET answers below 500. */
+export async function answers(url: string): Promise<boolean> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(2000) });
+  await response.body?.cancel();
+  return response.status < 500;
+}

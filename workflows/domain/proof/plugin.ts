@@ -1,0 +1,57 @@
+import type { FillSampleIndex, GpuVerdict, PovwChallenge, TrustLevel, WalkSampleIndex } from './messages.ts';
+
+/**
+ * A verifier plug-in in four operations (spec/sdk-and-runtime.md §5.8): begin, two steps, finish; `probe` for what runs.
+ * A session is plain data: the workflow that owns the launch or node keeps it between the steps, so a dead worker
+ * loses nothing. What the prover must not know before its time (nonce 2, samples) is drawn by the step that reveals it.
+ */
+export type ProofPluginName = 'none' | 'simulated';
+
+export interface ProofSession {
+  plugin: ProofPluginName;
+  challenges: PovwChallenge[];
+  /** the whole conversation, from begin to the openings */
+  deadlineMs: number;
+  roots: Record<string, string> | null;
+  nonce2: string | null;
+  walks: Record<string, { digest: string; trace_root: string }> | null;
+  samples: Record<string, { fill: FillSampleIndex[]; walk: WalkSampleIndex[] }> | null;
+}
+
+export interface ProvenGpu { uuid: string; gpuType: string; vramBytes: number }
+
+export interface BeginProof {
+  plugin: ProofPluginName;
+  /** launch config id or verification task id */
+  configId: string;
+  minerHotkey: string;
+  transportPublicKey: string;
+  gpus: ProvenGpu[];
+}
+
+/** What is recorded with the instance or node and shown on every screen. */
+export interface ProofSummary {
+  trustLevel: TrustLevel;
+  gpus: { gpuUuid: string; bytesFilled: number; samplesChecked: number; verified: boolean; reason: string | null }[];
+  fillMs: number | null;
+  walkMs: number | null;
+}
+
+export type ProofVerdict =
+  | { verified: true; trustLevel: TrustLevel; verdicts: GpuVerdict[] }
+  | { verified: false; reason: string; verdicts: GpuVerdict[] };
+
+/** Queue `validator`: quick draws. `elapsedMs` is measured at the API edge, from the previous answer to this request. */
+export interface ProofSessionActivities {
+  beginProof: (input: BeginProof) => Promise<ProofSession>;
+  /** refuses `proof.refused` when a root is missing, malformed or of a GPU not challenged, or the fill took too long */
+  acceptCommit: (input: { session: ProofSession; roots: Record<string, string>; elapsedMs: number }) => Promise<ProofSession>;
+  acceptWalk: (input: {
+    session: ProofSession; walks: Record<string, { digest: string; trace_root: string }>; elapsedMs: number;
+  }) => Promise<ProofSession>;
+}
+
+/** Queue `gpu`: recomputes the openings; heartbeats per GPU and resumes after the last one it finished. */
+export interface ProofVerificationActivities {
+  verifyProof: (input: { session: ProofSession; openings: { key: string; sha256: string } | null }) => Promise<ProofVerdict>;
+}

@@ -1,0 +1,2 @@
+/** Bundle entry of a miner's workflows: one line a capability. */
+export {};

@@ -1,0 +1,2 @@
+/** Bundle entry of the validator's workflows: one line a capability. */
+export {};

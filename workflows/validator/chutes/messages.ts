@@ -1,0 +1,34 @@
+import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { RemovalCode } from '../../domain/instances/removal.ts';
+
+/** A chute as its workflow needs it; the whole definition is in its row. */
+export interface ChuteDeployment { chuteId: string; version: string; targetCount: number }
+
+/** Everything of a `POST /chutes/` once checked; code travels as a blob when it is large. */
+export interface DeployChute { definitionKey: string; definitionSha256: string; userId: string; chuteId: string }
+
+export interface LaunchRequest { minerHotkey: string; minerColdkey: string; minerUid: number; requestedAtMs: number }
+
+/** One writer per chute: permissions are given one at a time, so the target is never overshot by a race. */
+export const deployChute = defineUpdate<{ version: string; created: boolean }, [DeployChute]>('deployChute');
+/** Refuses `launch.not_scalable` (423) by the rules of spec/validator-api.md §2.6.1. Starts `instance/<id>`. */
+export const requestLaunch = defineUpdate<{ configId: string; instanceId: string }, [LaunchRequest]>('requestLaunch');
+export const setTargetCount = defineUpdate<{ targetCount: number }, [{ targetCount: number }]>('setTargetCount');
+/** Returns when every instance is gone and the rows are deleted. */
+export const deleteChute = defineUpdate<{ chuteId: string }, []>('deleteChute');
+
+/** Sent by `instance/<id>` as facts; the chute re-reads its rows and repairs. */
+export const instanceChanged = defineSignal<[{ instanceId: string; minerHotkey: string; status: 'verified' | 'active' | 'gone'; code: RemovalCode | null }]>(
+  'instanceChanged',
+);
+/** Somebody asked for the chute while nothing served it (warm-up): announce again now. */
+export const demandSeen = defineSignal('demandSeen');
+
+export interface ChuteState {
+  status: 'deploying' | 'wanting' | 'satisfied' | 'updating' | 'scaling_down' | 'deleting' | 'deleted';
+  deployment: ChuteDeployment | null;
+  /** launches permitted and not yet gone, by instance id */
+  launches: Record<string, { minerHotkey: string; version: string; active: boolean }>;
+  wantingSinceMs: number | null;
+}
+export const chuteStatus = defineQuery<ChuteState>('status');
