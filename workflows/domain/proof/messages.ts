@@ -1,4 +1,5 @@
 /** Shapes of the open proof of GPU work (spec/sdk-and-runtime.md §5.7); all bytes are lower-case hex unless said. */
+import type { FillOpening, WalkOpening } from './povw-openings.ts';
 
 /** Trust levels a launch or node can reach (spec/sdk-and-runtime.md §5.8). Production refuses the first two. */
 export const TRUST_LEVELS = ['none', 'simulated', 'povw', 'graval-legacy', 'attested'] as const;
@@ -31,15 +32,31 @@ export interface PovwBinding {
   transportPublicKey: string;
 }
 
-export interface PovwChallenge { binding: PovwBinding; profile: PovwProfile }
-export interface FillSampleIndex { block: number; row: number; column: number }
-export interface WalkSampleIndex { step: number; row: number; column: number }
+export interface PovwChallenge {
+  binding: PovwBinding;
+  profile: PovwProfile;
+}
+export interface FillSampleIndex {
+  block: number;
+  row: number;
+  column: number;
+}
+export interface WalkSampleIndex {
+  step: number;
+  row: number;
+  column: number;
+}
 
 /** A Merkle path: sibling hashes from the leaf up. */
 export type MerklePath = string[];
 
-/** Rows and columns are base64 of int8 bytes. Exact content is defined beside the verifier in `povw-openings.ts`. */
-export interface GpuOpenings { fill: Record<string, unknown>[]; walk: Record<string, unknown>[] }
+/** Rows and columns are base64 of int8 bytes; one entry per sample, in the order of the samples (`povw-openings.ts`). */
+export interface GpuOpenings {
+  fill: FillOpening[];
+  walk: WalkOpening[];
+}
 
 /** What a verifier says of one GPU. `reason` is a code a person can look up in docs/proof.md. */
-export type GpuVerdict = { gpuUuid: string; verified: true; samplesChecked: number } | { gpuUuid: string; verified: false; reason: string };
+export type GpuVerdict =
+  | { gpuUuid: string; verified: true; samplesChecked: number }
+  | { gpuUuid: string; verified: false; reason: string };

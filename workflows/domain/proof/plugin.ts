@@ -18,7 +18,11 @@ export interface ProofSession {
   samples: Record<string, { fill: FillSampleIndex[]; walk: WalkSampleIndex[] }> | null;
 }
 
-export interface ProvenGpu { uuid: string; gpuType: string; vramBytes: number }
+export interface ProvenGpu {
+  uuid: string;
+  gpuType: string;
+  vramBytes: number;
+}
 
 export interface BeginProof {
   plugin: ProofPluginName;
@@ -45,13 +49,22 @@ export type ProofVerdict =
 export interface ProofSessionActivities {
   beginProof: (input: BeginProof) => Promise<ProofSession>;
   /** refuses `proof.refused` when a root is missing, malformed or of a GPU not challenged, or the fill took too long */
-  acceptCommit: (input: { session: ProofSession; roots: Record<string, string>; elapsedMs: number }) => Promise<ProofSession>;
+  acceptCommit: (input: {
+    session: ProofSession;
+    roots: Record<string, string>;
+    elapsedMs: number;
+  }) => Promise<ProofSession>;
   acceptWalk: (input: {
-    session: ProofSession; walks: Record<string, { digest: string; trace_root: string }>; elapsedMs: number;
+    session: ProofSession;
+    walks: Record<string, { digest: string; trace_root: string }>;
+    elapsedMs: number;
   }) => Promise<ProofSession>;
 }
 
 /** Queue `gpu`: recomputes the openings; heartbeats per GPU and resumes after the last one it finished. */
 export interface ProofVerificationActivities {
-  verifyProof: (input: { session: ProofSession; openings: { key: string; sha256: string } | null }) => Promise<ProofVerdict>;
+  verifyProof: (input: {
+    session: ProofSession;
+    openings: { key: string; sha256: string } | null;
+  }) => Promise<ProofVerdict>;
 }
