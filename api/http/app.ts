@@ -4,10 +4,22 @@ import { collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import type { Logger } from '../../activities/clients/log.ts';
 import { renderErrors } from './errors.ts';
 
-export interface AppOptions { program: string; log: Logger; routers: Router[]; trustedProxies?: string[]; registry?: Registry }
+export interface AppOptions {
+  program: string;
+  log: Logger;
+  routers: Router[];
+  trustedProxies?: string[];
+  registry?: Registry;
+}
 
 /** The Express frame of every program: request ids, one log line a request, `/metrics`, JSON errors, 404 in our shape. */
-export function createApp({ program, log, routers, trustedProxies = ['loopback'], registry = new Registry() }: AppOptions): Express {
+export function createApp({
+  program,
+  log,
+  routers,
+  trustedProxies = ['loopback'],
+  registry = new Registry(),
+}: AppOptions): Express {
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
@@ -15,8 +27,11 @@ export function createApp({ program, log, routers, trustedProxies = ['loopback']
   app.set('query parser', 'simple');
   collectDefaultMetrics({ register: registry });
   const durations = new Histogram({
-    name: 'canopy_http_request_seconds', help: 'Time from request head to end of response',
-    labelNames: ['program', 'method', 'route', 'status'], registers: [registry], buckets: [0.005, 0.02, 0.1, 0.5, 2, 10, 60],
+    name: 'canopy_http_request_seconds',
+    help: 'Time from request head to end of response',
+    labelNames: ['program', 'method', 'route', 'status'],
+    registers: [registry],
+    buckets: [0.005, 0.02, 0.1, 0.5, 2, 10, 60],
   });
   app.use((req, res, next) => {
     res.locals.requestId = randomUUID();
@@ -26,7 +41,14 @@ export function createApp({ program, log, routers, trustedProxies = ['loopback']
       const durationMs = Math.round(performance.now() - startedAt);
       const route = `${req.baseUrl}${(req.route as { path?: string } | undefined)?.path ?? ''}` || 'unmatched';
       durations.observe({ program, method: req.method, route, status: res.statusCode }, durationMs / 1000);
-      const fields = { event: 'http.request', method: req.method, path: req.path, status: res.statusCode, durationMs, requestId: res.locals.requestId };
+      const fields = {
+        event: 'http.request',
+        method: req.method,
+        path: req.path,
+        status: res.statusCode,
+        durationMs,
+        requestId: res.locals.requestId,
+      };
       if (res.statusCode >= 500) log.warn(fields, 'http.request');
       else log.debug(fields, 'http.request');
     });

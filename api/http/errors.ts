@@ -5,7 +5,12 @@ import type { Logger } from '../../activities/clients/log.ts';
 import { isRefusalCode, Refusal, REFUSALS, type RefusalCode } from '../../workflows/domain/errors.ts';
 
 /** One entry of a 422's `detail` (spec/validator-api.md §0.3). */
-export interface FieldError { type: string; loc: (string | number)[]; msg: string; input?: unknown }
+export interface FieldError {
+  type: string;
+  loc: (string | number)[];
+  msg: string;
+  input?: unknown;
+}
 
 /** The request's shape is wrong: 422 with every bad field. */
 export class ValidationError extends Error {
@@ -17,9 +22,23 @@ export class ValidationError extends Error {
   }
   static from(error: ZodError, place: 'body' | 'query' | 'path' | 'header'): ValidationError {
     return new ValidationError(
-      error.issues.map((issue) => ({ type: issue.code ?? 'custom', loc: [place, ...issue.path.map((part) => (typeof part === 'number' ? part : String(part)))], msg: issue.message })),
+      error.issues.map((issue) => ({
+        type: issue.code === 'invalid_type' && issue.input === undefined ? 'missing' : (issue.code ?? 'custom'),
+        loc: [place, ...issue.path.map((part) => (typeof part === 'number' ? part : String(part)))],
+        msg: issue.message,
+        ...(issue.input === undefined ? {} : { input: shown(issue.input) }),
+      })),
     );
   }
+}
+
+const SHOWN_CHARS = 200;
+
+/** What the caller sent, bounded: enough to see the mistake, never a whole upload echoed back. */
+function shown(input: unknown): unknown {
+  if (typeof input === 'string') return input.length > SHOWN_CHARS ? `${input.slice(0, SHOWN_CHARS)}…` : input;
+  if (typeof input === 'number' || typeof input === 'boolean' || input === null) return input;
+  return Array.isArray(input) ? 'a list' : 'an object';
 }
 
 /** The refusal at the bottom of an error: thrown here, or by an activity or workflow behind any number of causes. */
@@ -32,7 +51,9 @@ export function refusalOf(err: unknown): { code: RefusalCode; detail: string } |
 }
 
 const statusOf = (err: unknown): number | null =>
-  err instanceof Error && 'status' in err && typeof err.status === 'number' && err.status >= 400 && err.status < 600 ? err.status : null;
+  err instanceof Error && 'status' in err && typeof err.status === 'number' && err.status >= 400 && err.status < 600
+    ? err.status
+    : null;
 
 /** Renders every error as `{"detail": …}`; a bug is logged whole and shown as nothing but its request id. */
 export function renderErrors(log: Logger): ErrorRequestHandler {
@@ -48,7 +69,16 @@ export function renderErrors(log: Logger): ErrorRequestHandler {
     if (err instanceof WorkflowNotFoundError) return void res.status(404).json({ detail: 'not found' });
     const status = statusOf(err);
     if (status !== null && status < 500) return void res.status(status).json({ detail: (err as Error).message });
-    log.error({ event: 'request.failed', method: req.method, path: req.path, requestId: res.locals.requestId, err: err instanceof WorkflowUpdateFailedError ? (err.cause ?? err) : err }, 'request.failed');
+    log.error(
+      {
+        event: 'request.failed',
+        method: req.method,
+        path: req.path,
+        requestId: res.locals.requestId,
+        err: err instanceof WorkflowUpdateFailedError ? (err.cause ?? err) : err,
+      },
+      'request.failed',
+    );
     res.status(500).json({ detail: `internal error, request id ${String(res.locals.requestId)}` });
   };
 }

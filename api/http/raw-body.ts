@@ -30,7 +30,10 @@ export interface RawBodyOptions {
 export function rawBody({ limitBytes, withinMs = 60_000, spoolDir }: RawBodyOptions): RequestHandler {
   return async (req, res, next) => {
     if (!['POST', 'PUT', 'PATCH'].includes(req.method) || res.locals.rawBody) return next();
-    const late = setTimeout(() => req.destroy(new Refusal('request.timeout', `body not received within ${withinMs / 1000} s`)), withinMs);
+    const late = setTimeout(
+      () => req.destroy(new Refusal('request.timeout', `body not received within ${withinMs / 1000} s`)),
+      withinMs,
+    );
     try {
       if (Number(req.headers['content-length'] ?? 0) > limitBytes) throw tooLarge(limitBytes);
       res.locals.rawBody = spoolDir ? await spool(req, res, spoolDir, limitBytes) : await buffer(req, limitBytes);
@@ -56,7 +59,8 @@ export function jsonBodyOf(res: Response, { allowEmpty = false } = {}): unknown 
   }
 }
 
-const tooLarge = (limitBytes: number): Refusal => new Refusal('request.too_large', `body is larger than ${limitBytes} bytes`);
+const tooLarge = (limitBytes: number): Refusal =>
+  new Refusal('request.too_large', `body is larger than ${limitBytes} bytes`);
 
 async function buffer(req: Request, limitBytes: number): Promise<RawBody> {
   const chunks: Buffer[] = [];

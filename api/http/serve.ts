@@ -14,7 +14,10 @@ export interface ServeOptions {
 }
 
 /** Listens; on SIGTERM or SIGINT stops accepting, lets requests finish, closes what the program holds, and exits. */
-export async function serve(listener: RequestListener, options: ServeOptions): Promise<{ server: Server; port: number; stop: () => Promise<void> }> {
+export async function serve(
+  listener: RequestListener,
+  options: ServeOptions,
+): Promise<{ server: Server; port: number; stop: () => Promise<void> }> {
   const { program, host, port, log, close, drainMs = 10_000 } = options;
   const server = createServer({ requestTimeout: 0, headersTimeout: 20_000, keepAliveTimeout: 65_000 }, listener);
   server.listen(port, host);
