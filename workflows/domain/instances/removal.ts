@@ -15,10 +15,11 @@ export const REMOVAL_REASONS = {
   chute_deleted: 'chute deleted',
   node_lost: 'a GPU of the instance was removed or failed re-verification',
   operator_requested: 'removed by the operator',
+  validator_fault: 'the validator could not complete the launch',
 } as const;
 
 export type RemovalCode = keyof typeof REMOVAL_REASONS;
 
 /** The miner did nothing wrong: these never count against it. */
 export const isBlameless = (code: RemovalCode): boolean =>
-  ['miner_requested', 'scaled_down', 'old_version', 'chute_deleted', 'target_reached', 'operator_requested'].includes(code);
+  ['miner_requested', 'scaled_down', 'old_version', 'chute_deleted', 'target_reached', 'operator_requested', 'validator_fault'].includes(code);

@@ -28,6 +28,12 @@ export interface InstanceState {
   /** when the validator's last proof answer left, for the timed steps */
   answeredAtMs: number | null;
   activatedAtMs: number | null;
+  verifiedAtMs?: number;
+  /** measured at the edge, for the record of the proof */
+  fillMs?: number;
+  walkMs?: number;
+  /** how long an active instance has been seen not to serve; time nobody looked does not count */
+  silentMs?: number;
   removal: { code: RemovalCode; evidence: Record<string, unknown> } | null;
 }
 
