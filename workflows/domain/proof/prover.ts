@@ -1,7 +1,7 @@
 import { hexToBytes } from '@noble/hashes/utils.js';
 import { toBase64 } from './bytes.ts';
 import { merkleLevels, merklePath } from './merkle.ts';
-import type { FillSampleIndex, GpuOpenings, PovwChallenge, WalkSampleIndex } from './messages.ts';
+import type { FillSampleIndex, GpuOpenings, PovwChallenge, PovwProfile, WalkSampleIndex } from './messages.ts';
 import { checksum, dot, fillTweak, mix, prg, q, walkTweak, weightsOf } from './povw-arithmetic.ts';
 import {
   blockRootLeaf,
@@ -39,8 +39,17 @@ interface Walked {
   traceLevels: Uint8Array[][];
 }
 
+/** The two products of the proof: plain loops here; whatever computes the same integers may take their place. */
+export interface ProofEngine {
+  /** B_i from B_{i−1} and B_j, row-major */
+  multiply: (left: Int8Array, right: Int8Array, block: number, n: number) => Int8Array;
+  /** x_step from a block and the x before it, column-major */
+  step: (block: Int8Array, x: Int8Array, step: number, n: number, k: number) => Int8Array;
+}
+export const PLAIN_ENGINE: ProofEngine = { multiply: multiplyBlocks, step: stepOf };
+
 /** Throws when the challenge cannot be computed exactly, or a step comes out of order. */
-export function createProver(challenge: PovwChallenge): Prover {
+export function createProver(challenge: PovwChallenge, engine: ProofEngine = PLAIN_ENGINE): Prover {
   if (!isSoundProfile(challenge.profile) || !isSoundBinding(challenge.binding))
     throw new Error('challenge is malformed');
   const { profile } = challenge;
@@ -59,13 +68,13 @@ export function createProver(challenge: PovwChallenge): Prover {
 
   return {
     commit: () => {
-      filled = fillBlocks(seed, profile.n, profile.blocks);
+      filled = fillBlocks(seed, profile, engine);
       walked = null;
       return { root: toHex(top(filled.rootLevels)) };
     },
     walk: (nonce2) => {
       if (!filled) throw new Error('walk comes after commit');
-      walked = walkBlocks(seed, hexToBytes(nonce2), filled, profile);
+      walked = walkBlocks(seed, hexToBytes(nonce2), filled, profile, engine);
       return {
         digest: toHex(at(at(walked.traceLevels, 0), profile.steps)),
         trace_root: toHex(top(walked.traceLevels)),
@@ -94,31 +103,39 @@ export function createProver(challenge: PovwChallenge): Prover {
   };
 }
 
-function fillBlocks(seed: Uint8Array, n: number, count: number): Filled {
+function fillBlocks(seed: Uint8Array, { n, blocks: count }: PovwProfile, engine: ProofEngine): Filled {
   const filled: Filled = { blocks: [], levels: [], roots: [], rootLevels: [] };
+  const { blocks, roots } = filled;
   for (let i = 0; i < count; i++) {
-    const block = i < 2 ? prg(seed, i * n * n, n * n) : multiplyBlocks(filled, seed, i, n);
+    const block =
+      i < 2
+        ? prg(seed, i * n * n, n * n)
+        : engine.multiply(at(blocks, i - 1), at(blocks, partnerBlock(seed, i, at(roots, i - 1))), i, n);
     const levels = merkleLevels(Array.from({ length: n }, (_, r) => rowLeaf(i, r, rowOf(block, n, r))));
-    filled.blocks.push(block);
+    blocks.push(block);
     filled.levels.push(levels);
-    filled.roots.push(top(levels));
+    roots.push(top(levels));
   }
-  filled.rootLevels = merkleLevels(filled.roots.map((root, i) => blockRootLeaf(i, root)));
+  filled.rootLevels = merkleLevels(roots.map((root, i) => blockRootLeaf(i, root)));
   return filled;
 }
 
 /** B_i = q(B_{i−1}·B_jᵀ): entry (r, c) is row r of one times row c of the other. */
-function multiplyBlocks({ blocks, roots }: Filled, seed: Uint8Array, i: number, n: number): Int8Array {
-  const left = at(blocks, i - 1);
-  const right = at(blocks, partnerBlock(seed, i, at(roots, i - 1)));
+function multiplyBlocks(left: Int8Array, right: Int8Array, block: number, n: number): Int8Array {
   const out = new Int8Array(n * n);
   for (let r = 0; r < n; r++) {
-    for (let c = 0; c < n; c++) out[r * n + c] = q(dot(left, r * n, right, c * n, n), fillTweak(i, r, c));
+    for (let c = 0; c < n; c++) out[r * n + c] = q(dot(left, r * n, right, c * n, n), fillTweak(block, r, c));
   }
   return out;
 }
 
-function walkBlocks(seed: Uint8Array, nonce2: Uint8Array, fill: Filled, profile: PovwChallenge['profile']): Walked {
+function walkBlocks(
+  seed: Uint8Array,
+  nonce2: Uint8Array,
+  fill: Filled,
+  profile: PovwProfile,
+  engine: ProofEngine,
+): Walked {
   const { n, k, blocks, steps } = profile;
   const weights = weightsOf(n);
   const xs = [prg(startKey(seed, nonce2, top(fill.rootLevels)), 0, n * k)];
@@ -129,7 +146,7 @@ function walkBlocks(seed: Uint8Array, nonce2: Uint8Array, fill: Filled, profile:
     const u = Uint32Array.from({ length: k }, (_, c) => checksum(x, c * n, n, weights));
     checksums.push(u);
     leaves.push(traceLeaf(t, u, top(merkleLevels(columnLeaves(t, x, n, k)))));
-    if (t < steps) xs.push(stepOf(at(fill.blocks, mix(u) % blocks), x, t + 1, n, k));
+    if (t < steps) xs.push(engine.step(at(fill.blocks, mix(u) % blocks), x, t + 1, n, k));
   }
   return { xs, checksums, traceLevels: merkleLevels(leaves) };
 }
