@@ -61,7 +61,8 @@ export interface ProofSessionActivities {
   }) => Promise<ProofSession>;
 }
 
-/** Queue `gpu`: recomputes the openings; heartbeats per GPU and resumes after the last one it finished. */
+/** Queue `gpu`: recomputes the openings; heartbeats per GPU and resumes after the last one it finished. The object at
+ * `openings.key` is the JSON of `Record<gpu uuid, GpuOpenings>`, as the prover sent it. */
 export interface ProofVerificationActivities {
   verifyProof: (input: {
     session: ProofSession;
