@@ -1,16 +1,15 @@
 import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync } from 'node:crypto';
 import type { SecretBox } from '../../clients/secret-box.ts';
 
-const PKCS8_X25519 = Buffer.from('302e020100300506032b656e04220420', 'hex');
 const SPKI_X25519 = Buffer.from('302a300506032b656e032100', 'hex');
 const contextOf = (configId: string): string => `launch:${configId}`;
 
-/** The validator's X25519 pair of one launch: columns `ephemeral_key_sealed` and `ephemeral_public_key` (64 hex). */
+/** The validator's X25519 pair of one launch: columns `ephemeral_key_sealed` (PKCS 8 DER as hex) and `ephemeral_public_key` (64 hex). */
 export function drawLaunchKeys(box: SecretBox, configId: string): { sealed: Buffer; publicKey: string } {
   const { privateKey, publicKey } = generateKeyPairSync('x25519');
-  const raw = privateKey.export({ format: 'der', type: 'pkcs8' }).subarray(-32).toString('hex');
+  const pkcs8 = privateKey.export({ format: 'der', type: 'pkcs8' }).toString('hex');
   return {
-    sealed: box.seal(raw, contextOf(configId)),
+    sealed: box.seal(pkcs8, contextOf(configId)),
     publicKey: publicKey.export({ format: 'der', type: 'spki' }).subarray(-32).toString('hex'),
   };
 }
@@ -22,9 +21,9 @@ export function launchSharedSecret(
   sealed: Uint8Array,
   peerPublicKey: string,
 ): Buffer {
-  const raw = Buffer.from(box.open(sealed, contextOf(configId)), 'hex');
+  const key = Buffer.from(box.open(sealed, contextOf(configId)), 'hex');
   return diffieHellman({
-    privateKey: createPrivateKey({ key: Buffer.concat([PKCS8_X25519, raw]), format: 'der', type: 'pkcs8' }),
+    privateKey: createPrivateKey({ key, format: 'der', type: 'pkcs8' }),
     publicKey: createPublicKey({
       key: Buffer.concat([SPKI_X25519, Buffer.from(peerPublicKey, 'hex')]),
       format: 'der',

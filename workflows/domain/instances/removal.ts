@@ -22,4 +22,12 @@ export type RemovalCode = keyof typeof REMOVAL_REASONS;
 
 /** The miner did nothing wrong: these never count against it. */
 export const isBlameless = (code: RemovalCode): boolean =>
-  ['miner_requested', 'scaled_down', 'old_version', 'chute_deleted', 'target_reached', 'operator_requested', 'validator_fault'].includes(code);
+  [
+    'miner_requested',
+    'scaled_down',
+    'old_version',
+    'chute_deleted',
+    'target_reached',
+    'operator_requested',
+    'validator_fault',
+  ].includes(code);

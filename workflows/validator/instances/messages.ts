@@ -4,7 +4,13 @@ import type { ProofSession } from '../../domain/proof/plugin.ts';
 import type { DeviceInfo, PortMapping } from '../../domain/protocol/launch.ts';
 
 /** Deadlines in milliseconds; every one ends in a recorded removal. */
-export interface InstanceDeadlines { claimMs: number; proofMs: number; activationMs: number; probeIntervalMs: number; silenceGraceMs: number }
+export interface InstanceDeadlines {
+  claimMs: number;
+  proofMs: number;
+  activationMs: number;
+  probeIntervalMs: number;
+  silenceGraceMs: number;
+}
 
 /** Input of `instance/<instance_id>`; its launch_configs row exists. */
 export interface InstanceInput {
@@ -19,7 +25,18 @@ export interface InstanceInput {
   resume?: InstanceState;
 }
 
-export type InstanceStatus = 'permitted' | 'claiming' | 'claimed' | 'committed' | 'walked' | 'proving' | 'verified' | 'active' | 'disabled' | 'draining' | 'gone';
+export type InstanceStatus =
+  | 'permitted'
+  | 'claiming'
+  | 'claimed'
+  | 'committed'
+  | 'walked'
+  | 'proving'
+  | 'verified'
+  | 'active'
+  | 'disabled'
+  | 'draining'
+  | 'gone';
 
 export interface InstanceState {
   status: InstanceStatus;
@@ -49,15 +66,24 @@ export interface ClaimInput {
 
 /** Every update is idempotent by its update id; refused with a `REFUSALS` code when its moment is not now. */
 export const claimInstance = defineUpdate<{ session: ProofSession }, [ClaimInput]>('claimInstance');
-export const submitCommit = defineUpdate<{ nonce2: string }, [{ roots: Record<string, string>; receivedAtMs: number }]>('submitCommit');
+export const submitCommit = defineUpdate<{ nonce2: string }, [{ roots: Record<string, string>; receivedAtMs: number }]>(
+  'submitCommit',
+);
 export const submitWalk = defineUpdate<
   { samples: NonNullable<ProofSession['samples']> },
   [{ walks: Record<string, { digest: string; trace_root: string }>; receivedAtMs: number }]
 >('submitWalk');
-export const submitProof = defineUpdate<{ verifiedAt: string }, [{ openings: { key: string; sha256: string } | null; receivedAtMs: number }]>('submitProof');
+export const submitProof = defineUpdate<
+  { verifiedAt: string },
+  [{ openings: { key: string; sha256: string } | null; receivedAtMs: number }]
+>('submitProof');
 export const activateInstance = defineUpdate<{ activatedAt: string }, []>('activateInstance');
 /** Returns once the instance is gone and its GPUs are free. */
-export const removeInstance = defineUpdate<{ code: RemovalCode }, [{ code: RemovalCode; evidence?: Record<string, unknown> }]>('removeInstance');
+export const removeInstance = defineUpdate<
+  { code: RemovalCode },
+  [{ code: RemovalCode; evidence?: Record<string, unknown> }]
+>('removeInstance');
 /** The same without waiting, for workflows. */
-export const requestRemoval = defineSignal<[{ code: RemovalCode; evidence?: Record<string, unknown> }]>('requestRemoval');
+export const requestRemoval =
+  defineSignal<[{ code: RemovalCode; evidence?: Record<string, unknown> }]>('requestRemoval');
 export const instanceStatus = defineQuery<InstanceState>('status');

@@ -1,0 +1,470 @@
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { ApplicationFailure } from '@temporalio/common';
+import type { WorkflowHandleWithFirstExecutionRunId } from '@temporalio/client';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import type { InstanceActivities, Sight } from '../../../activities/validator/instances/instance-activities.ts';
+import { refusalOf } from '../../../api/http/errors.ts';
+import { workflowBundle } from '../../../workers/bundle.ts';
+import { toldFacts, type chuteRecorder } from '../../../workers/testing/instance-workflows.ts';
+import { createTimeSkippingEnvironment } from '../../../workers/testing/workflow-environment.ts';
+import { PROFILES } from '../../domain/proof/profiles.ts';
+import type { ProofSession, ProofSessionActivities, ProofVerificationActivities } from '../../domain/proof/plugin.ts';
+import { chuteWorkflowId, instanceWorkflowId } from '../../ids.ts';
+import { TASK_QUEUES } from '../../task-queues.ts';
+import type { instanceLifecycle } from './instance-lifecycle.ts';
+import {
+  activateInstance,
+  claimInstance,
+  instanceStatus,
+  removeInstance,
+  requestRemoval,
+  submitCommit,
+  submitProof,
+  submitWalk,
+  type ClaimInput,
+} from './messages.ts';
+
+type Activities = InstanceActivities & ProofSessionActivities & ProofVerificationActivities;
+type Forgotten = Parameters<InstanceActivities['forgetInstance']>[0];
+
+const GPU = 'a'.repeat(32);
+const MINUTE = 60_000;
+const deadlines = {
+  claimMs: 120 * MINUTE,
+  proofMs: 150_000,
+  activationMs: 90 * MINUTE,
+  probeIntervalMs: 30_000,
+  silenceGraceMs: 120_000,
+};
+const session = (over: Partial<ProofSession> = {}): ProofSession => ({
+  plugin: 'simulated',
+  challenges: [
+    {
+      binding: {
+        validatorNonce: '00',
+        configId: 'c',
+        minerHotkey: 'm',
+        gpuUuid: GPU,
+        gpuType: 'h100',
+        vramBytes: 1,
+        transportPublicKey: '11',
+      },
+      profile: PROFILES['cpu-dev'],
+    },
+  ],
+  deadlineMs: 100_000,
+  roots: null,
+  nonce2: null,
+  walks: null,
+  samples: null,
+  ...over,
+});
+const claim = (over: Partial<ClaimInput> = {}): ClaimInput => ({
+  gpus: [],
+  host: 'h',
+  portMappings: [],
+  transport: 'canopy/1',
+  tlsCertPem: null,
+  transportPublicKey: '11',
+  receivedAtMs: Date.now(),
+  ...over,
+});
+const samples = { [GPU]: { fill: [], walk: [] } };
+const openings = { key: 'k', sha256: 's' };
+
+let env: TestWorkflowEnvironment;
+let workers: Worker[] = [];
+let running: Promise<unknown>;
+/** Of the test that runs now. */
+let current: Activities = outside().activities;
+
+beforeAll(async () => {
+  Runtime.install({ logger: new DefaultLogger('ERROR') });
+  env = await createTimeSkippingEnvironment();
+  const entry = join(import.meta.dirname, '../../../workers/testing/instance-workflows.ts');
+  const bundle = await workflowBundle(entry, join(import.meta.dirname, '../../../.canopy/test-bundles'));
+  const names = Object.keys(current) as (keyof Activities)[];
+  const late = Object.fromEntries(names.map((name) => [name, (input: never) => current[name](input)]));
+  const connection = env.nativeConnection;
+  workers = [
+    await Worker.create({ connection, taskQueue: TASK_QUEUES.validator, workflowBundle: bundle, activities: late }),
+    await Worker.create({ connection, taskQueue: TASK_QUEUES.gpu, activities: late }),
+  ];
+  running = Promise.all(workers.map((worker) => worker.run()));
+});
+afterAll(async () => {
+  for (const worker of workers) worker.shutdown();
+  await running;
+  await env.teardown();
+});
+
+/** What the outside did: everything succeeds, and an active instance falls silent, unless a test says otherwise. */
+function outside(over: Partial<Activities> = {}) {
+  const forgotten: Forgotten[] = [];
+  const routable: boolean[] = [];
+  const activities: Activities = {
+    claimLaunch: async () => ({
+      kind: 'claimed',
+      plugin: 'simulated',
+      gpus: [{ uuid: GPU, gpuType: 'h100', vramBytes: 1 }],
+    }),
+    beginProof: async () => session(),
+    acceptCommit: async ({ session: now, roots }) => ({ ...now, roots, nonce2: '22' }),
+    acceptWalk: async ({ session: now, walks }) => ({ ...now, walks, samples }),
+    verifyProof: async () => ({
+      verified: true,
+      trustLevel: 'simulated',
+      verdicts: [{ gpuUuid: GPU, verified: true, samplesChecked: 32 }],
+    }),
+    recordVerified: async () => ({ verifiedAtMs: 1_000 }),
+    recordActive: async () => ({ kind: 'active', activatedAtMs: 2_000 }),
+    setRoutable: async ({ isRoutable }) => void routable.push(isRoutable),
+    forgetInstance: async (input) => void forgotten.push(input),
+    probeInstance: async () => ({ kind: 'unseen', detail: 'ECONNREFUSED', consecutiveFailures: 0 }),
+    ...over,
+  };
+  return { activities, forgotten, routable };
+}
+
+type Handle = WorkflowHandleWithFirstExecutionRunId<typeof instanceLifecycle>;
+interface Launch {
+  handle: Handle;
+  told: () => Promise<{ status: string; code: string | null }[]>;
+}
+
+async function withLaunch<T>(activities: Activities, run: (launch: Launch) => Promise<T>): Promise<T> {
+  current = activities;
+  const [instanceId, configId, chuteId] = [randomUUID(), randomUUID(), randomUUID()];
+  const taskQueue = TASK_QUEUES.validator;
+  const chute = await env.client.workflow.start<typeof chuteRecorder>('chuteRecorder', {
+    taskQueue,
+    workflowId: chuteWorkflowId(chuteId),
+  });
+  const permittedAtMs = await env.currentTimeMs();
+  const handle = await env.client.workflow.start<typeof instanceLifecycle>('instanceLifecycle', {
+    taskQueue,
+    workflowId: instanceWorkflowId(instanceId),
+    args: [{ instanceId, configId, chuteId, chuteVersion: 'v', minerHotkey: 'miner', permittedAtMs, deadlines }],
+  });
+  try {
+    return await run({ handle, told: () => chute.query(toldFacts) });
+  } finally {
+    await chute.terminate().catch(() => {});
+    await handle.terminate().catch(() => {}); // most have ended
+  }
+}
+
+const commit = { roots: { [GPU]: 'r' }, receivedAtMs: Date.now() };
+const walk = { walks: { [GPU]: { digest: 'd', trace_root: 't' } }, receivedAtMs: Date.now() };
+const proof = { openings, receivedAtMs: Date.now() };
+const claimed = (handle: Handle) => handle.executeUpdate(claimInstance, { args: [claim()] });
+async function walked(handle: Handle): Promise<void> {
+  await claimed(handle);
+  await handle.executeUpdate(submitCommit, { args: [commit] });
+  await handle.executeUpdate(submitWalk, { args: [walk] });
+}
+async function verified(handle: Handle): Promise<void> {
+  await walked(handle);
+  await handle.executeUpdate(submitProof, { args: [proof] });
+}
+async function active(handle: Handle): Promise<void> {
+  await verified(handle);
+  await handle.executeUpdate(activateInstance, { args: [] });
+}
+const codeOf = (update: Promise<unknown>): Promise<string | null> =>
+  update.then(
+    () => null,
+    (err: unknown) => refusalOf(err)?.code ?? String(err),
+  );
+const refuses = async (update: Promise<unknown>): Promise<unknown> =>
+  update.then(
+    () => expect('an answer').toBe('a refusal'),
+    () => null,
+  );
+const boom = async (): Promise<never> => {
+  throw ApplicationFailure.nonRetryable('boom');
+};
+
+// Row 2 of what must hold: every deadline ends in a recorded removal, its code told to the chute.
+test.each<[string, string, Partial<Activities>, (handle: Handle) => Promise<unknown>]>([
+  ['no claim', 'claim_timeout', {}, async () => {}],
+  ['no proof', 'proof_timeout', {}, claimed],
+  ['no openings after the walk', 'proof_timeout', {}, walked],
+  [
+    'a wrong proof',
+    'proof_wrong',
+    { verifyProof: async () => ({ verified: false, reason: 'fill', verdicts: [] }) },
+    (handle) => refuses(verified(handle)),
+  ],
+  [
+    'a commitment that is not one',
+    'proof_wrong',
+    {
+      acceptCommit: async () => {
+        throw ApplicationFailure.nonRetryable('missing root', 'proof.refused');
+      },
+    },
+    async (handle) => {
+      await claimed(handle);
+      await refuses(handle.executeUpdate(submitCommit, { args: [commit] }));
+    },
+  ],
+  [
+    'a fill past its limit',
+    'proof_late',
+    {
+      acceptCommit: async () => {
+        throw ApplicationFailure.nonRetryable('too slow', 'proof.refused');
+      },
+    },
+    async (handle) => {
+      await claimed(handle);
+      await refuses(
+        handle.executeUpdate(submitCommit, {
+          args: [{ ...commit, receivedAtMs: (await env.currentTimeMs()) + 40_000 }],
+        }),
+      );
+    },
+  ],
+  [
+    'a late proof',
+    'proof_late',
+    {},
+    async (handle) => {
+      await walked(handle);
+      await refuses(
+        handle.executeUpdate(submitProof, {
+          args: [{ ...proof, receivedAtMs: (await env.currentTimeMs()) + 101_000 }],
+        }),
+      );
+    },
+  ],
+  ['no activation', 'activation_timeout', {}, verified],
+  [
+    'a chute at its target',
+    'target_reached',
+    {
+      recordActive: async () => ({ kind: 'at_target', activeCount: 1, targetCount: 1 }),
+    },
+    (handle) => refuses(active(handle)),
+  ],
+  ['silence', 'silent', {}, active],
+  [
+    'seven failed requests in a row',
+    'consecutive_failures',
+    { probeInstance: async () => ({ kind: 'serving', consecutiveFailures: 7 }) },
+    active,
+  ],
+  [
+    'GPUs that do not fit',
+    'claim_refused',
+    {
+      claimLaunch: async () => ({ kind: 'refused', code: 'request.invalid', detail: 'no', removal: 'claim_refused' }),
+    },
+    (handle) => refuses(claimed(handle)),
+  ],
+])('%s ends in %s, its GPUs freed and the chute told', async (_, code, over, act) => {
+  const { activities, forgotten } = outside(over);
+  await withLaunch(activities, async ({ handle, told }) => {
+    await act(handle);
+    expect(await handle.result()).toBe(code);
+    expect(forgotten).toEqual([
+      expect.objectContaining({ code, evidence: expect.objectContaining({ status: expect.any(String) }) }),
+    ]);
+    expect((await told()).at(-1)).toMatchObject({ status: 'gone', code });
+  });
+});
+
+test('a launch goes through its states, tells the chute, and carries the proof’s summary to the row', async () => {
+  const summaries: unknown[] = [];
+  const { activities } = outside({
+    recordVerified: async ({ summary }) => {
+      summaries.push(summary);
+      return { verifiedAtMs: 1_000 };
+    },
+  });
+  await withLaunch(activities, async ({ handle, told }) => {
+    const status = async () => (await handle.query(instanceStatus)).status;
+    expect(await status()).toBe('permitted');
+    expect((await claimed(handle)).session.challenges).toHaveLength(1);
+    expect(await status()).toBe('claimed');
+    expect(await handle.executeUpdate(submitCommit, { args: [commit] })).toEqual({ nonce2: '22' });
+    expect(await handle.executeUpdate(submitWalk, { args: [walk] })).toEqual({ samples });
+    expect(await handle.executeUpdate(submitProof, { args: [proof] })).toEqual({
+      verifiedAt: '1970-01-01T00:00:01.000Z',
+    });
+    expect(await status()).toBe('verified');
+    expect(await handle.executeUpdate(activateInstance, { args: [] })).toEqual({
+      activatedAt: '1970-01-01T00:00:02.000Z',
+    });
+    expect(await handle.executeUpdate(activateInstance, { args: [] })).toEqual({
+      activatedAt: '1970-01-01T00:00:02.000Z',
+    });
+    expect(await status()).toBe('active');
+    expect(summaries).toEqual([
+      expect.objectContaining({ trustLevel: 'simulated', gpus: [expect.objectContaining({ samplesChecked: 32 })] }),
+    ]);
+    expect(await handle.executeUpdate(removeInstance, { args: [{ code: 'miner_requested' }] })).toEqual({
+      code: 'miner_requested',
+    });
+    expect((await told()).map(({ status: each }) => each)).toEqual(['verified', 'active', 'gone']);
+    expect(await handle.result()).toBe('miner_requested');
+  });
+});
+
+test('with plug-in none commit and walk are skipped', async () => {
+  const { activities } = outside({ beginProof: async () => session({ plugin: 'none', challenges: [] }) });
+  await withLaunch(activities, async ({ handle }) => {
+    await claimed(handle);
+    expect(await codeOf(handle.executeUpdate(submitCommit, { args: [commit] }))).toBe('proof.not_awaited');
+    await handle.executeUpdate(submitProof, { args: [{ openings: null, receivedAtMs: Date.now() }] });
+    expect((await handle.query(instanceStatus)).status).toBe('verified');
+  });
+});
+
+test('a step out of its order is refused, and the same step again gets the first answer', async () => {
+  let claims = 0;
+  const { activities } = outside({
+    claimLaunch: async () => {
+      claims += 1;
+      return { kind: 'claimed', plugin: 'simulated', gpus: [] };
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    expect(await codeOf(handle.executeUpdate(submitProof, { args: [proof] }))).toBe('proof.not_awaited');
+    expect(await codeOf(handle.executeUpdate(activateInstance, { args: [] }))).toBe('auth.forbidden');
+    const once = claim({ receivedAtMs: 1 });
+    await Promise.all(
+      [1, 2].map((receivedAtMs) => handle.executeUpdate(claimInstance, { args: [{ ...once, receivedAtMs }] })),
+    );
+    await handle.executeUpdate(claimInstance, { args: [once] });
+    expect(claims).toBe(1);
+    expect(await codeOf(handle.executeUpdate(claimInstance, { args: [claim({ host: 'another' })] }))).toBe(
+      'auth.unauthorized',
+    );
+    expect(await codeOf(handle.executeUpdate(submitWalk, { args: [walk] }))).toBe('proof.not_awaited');
+  });
+});
+
+test('a claim refused before the GPUs were looked at leaves the permission usable', async () => {
+  const answers = [{ kind: 'refused', code: 'launch.not_scalable', detail: 'full', removal: null }] as const;
+  let asked = 0;
+  const { activities, forgotten } = outside({
+    claimLaunch: async () => answers[asked++] ?? { kind: 'claimed', plugin: 'simulated', gpus: [] },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    expect(await codeOf(claimed(handle))).toBe('launch.not_scalable');
+    await claimed(handle);
+    expect(forgotten).toEqual([]);
+  });
+});
+
+test('an instance that answers again is routed to again, and a look that fails is not silence', async () => {
+  const unseen: Sight = { kind: 'unseen', detail: 'ECONNREFUSED', consecutiveFailures: 0 };
+  const sights: (Sight | 'blind')[] = [
+    unseen,
+    unseen,
+    { kind: 'serving', consecutiveFailures: 0 },
+    unseen,
+    ...Array<'blind'>(8).fill('blind'),
+    { kind: 'serving', consecutiveFailures: 0 },
+  ];
+  const { activities, forgotten, routable } = outside({
+    probeInstance: async () => {
+      const sight = sights.shift() ?? unseen;
+      if (sight === 'blind') throw ApplicationFailure.nonRetryable('no database');
+      return sight;
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    await active(handle);
+    expect(await handle.result()).toBe('silent');
+    expect(sights).toEqual([]);
+    expect(routable).toEqual([false, true, false, true, false]);
+    expect(forgotten).toHaveLength(1);
+  });
+});
+
+test.each<[string, (handle: Handle) => Promise<unknown>, string]>([
+  ['a signal', (handle) => handle.signal(requestRemoval, { code: 'scaled_down' }), 'scaled_down'],
+  ['a cancel', (handle) => handle.cancel(), 'operator_requested'],
+])('%s ends an active instance with its clean-up', async (_, act, code) => {
+  const { activities, forgotten } = outside();
+  await withLaunch(activities, async ({ handle, told }) => {
+    await active(handle);
+    await act(handle);
+    expect(await handle.result()).toBe(code);
+    expect(forgotten).toHaveLength(1);
+    expect((await told()).at(-1)).toMatchObject({ status: 'gone', code });
+  });
+});
+
+// Every activity fails in turn: what the caller hears, and how the launch ends when nobody tries again.
+test.each<[keyof Activities, string, string]>([
+  ['claimLaunch', 'service.unavailable', 'validator_fault'],
+  ['beginProof', 'service.unavailable', 'validator_fault'],
+  ['acceptCommit', 'service.unavailable', 'proof_timeout'],
+  ['acceptWalk', 'service.unavailable', 'proof_timeout'],
+  ['verifyProof', 'gpu.busy', 'activation_timeout'],
+  ['recordVerified', 'service.unavailable', 'activation_timeout'],
+  ['recordActive', 'service.unavailable', 'activation_timeout'],
+])('a fault of %s is told as %s and ends in %s', async (name, told, code) => {
+  const { activities, forgotten } = outside({ [name]: boom });
+  await withLaunch(activities, async ({ handle }) => {
+    expect(await codeOf(active(handle))).toBe(told);
+    expect(await handle.result()).toBe(code);
+    expect(forgotten).toHaveLength(1);
+  });
+});
+
+test('a proof that could not be checked can be sent again', async () => {
+  let asked = 0;
+  const { activities } = outside({
+    verifyProof: async () => {
+      if (asked++ === 0) throw ApplicationFailure.nonRetryable('verifier is down');
+      return { verified: true, trustLevel: 'simulated', verdicts: [] };
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    expect(await codeOf(verified(handle))).toBe('gpu.busy');
+    await handle.executeUpdate(submitProof, { args: [proof] });
+    expect((await handle.query(instanceStatus)).status).toBe('verified');
+  });
+});
+
+test('the clean-up is tried until it succeeds', async () => {
+  let tries = 0;
+  const { activities } = outside({
+    forgetInstance: async () => {
+      if (++tries < 4) throw new Error('database is away');
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    expect(await handle.result()).toBe('claim_timeout');
+    expect(tries).toBe(4);
+  });
+});
+
+// Last: an activity whose workflow ended first keeps the test server's clock from being skipped.
+test('a removal does not wait for a proof that is being checked', async () => {
+  let release = (): void => {};
+  const { activities } = outside({
+    verifyProof: () =>
+      new Promise((_, reject) => {
+        release = () => reject(new Error('over'));
+      }),
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    await walked(handle);
+    const proving = codeOf(handle.executeUpdate(submitProof, { args: [proof] }));
+    for (;;) if ((await handle.query(instanceStatus)).status === 'proving') break;
+    expect(await handle.executeUpdate(removeInstance, { args: [{ code: 'miner_requested' }] })).toEqual({
+      code: 'miner_requested',
+    });
+    expect(await proving).toBe('resource.not_found');
+    release();
+  });
+});

@@ -1,0 +1,283 @@
+/**
+ * The launch conversation as the instance's workflow holds it: claim, commit, walk, proof, activation, each answered once,
+ * refused when its moment is not now (spec/validator-api.md §2.6, spec/sdk-and-runtime.md §5.7).
+ */
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancellationScope,
+  isCancellation,
+  log,
+  proxyActivities,
+} from '@temporalio/workflow';
+import type { InstanceActivities } from '../../../activities/validator/instances/instance-activities.ts';
+import { isRefusalCode, type RefusalCode } from '../../domain/errors.ts';
+import type { RemovalCode } from '../../domain/instances/removal.ts';
+import type {
+  ProofSession,
+  ProofSessionActivities,
+  ProofVerdict,
+  ProofVerificationActivities,
+} from '../../domain/proof/plugin.ts';
+import { summariseProof } from '../../domain/proof/proof-summary.ts';
+import { TASK_QUEUES } from '../../task-queues.ts';
+import type { ClaimInput, InstanceInput, InstanceState, InstanceStatus } from './messages.ts';
+import { onceByContent } from './once-by-content.ts';
+import { refuse } from './refuse.ts';
+
+// Somebody waits for the answer: a fault that lasts longer than this is told, and the step can be tried again.
+const { claimLaunch, recordVerified, recordActive } = proxyActivities<InstanceActivities>({
+  startToCloseTimeout: '20 seconds',
+  scheduleToCloseTimeout: '1 minute',
+});
+const { beginProof, acceptCommit, acceptWalk } = proxyActivities<ProofSessionActivities>({
+  startToCloseTimeout: '10 seconds',
+  scheduleToCloseTimeout: '30 seconds',
+});
+const { verifyProof } = proxyActivities<ProofVerificationActivities>({
+  taskQueue: TASK_QUEUES.gpu,
+  startToCloseTimeout: '5 minutes',
+  heartbeatTimeout: '30 seconds', // how soon a dead verifier is noticed
+  scheduleToCloseTimeout: '10 minutes',
+});
+
+/** Refused claims a permission may see before it is burned: each leaves a trace in the history. */
+const MAX_REFUSED_CLAIMS = 20;
+
+export interface LaunchContext {
+  input: InstanceInput;
+  state: InstanceState;
+  become: (status: InstanceStatus) => void;
+  remove: (code: RemovalCode, evidence?: Record<string, unknown>) => void;
+  tellChute: (status: 'verified' | 'active') => Promise<void>;
+}
+
+type Commit = { roots: Record<string, string>; receivedAtMs: number };
+type Walk = { walks: Record<string, { digest: string; trace_root: string }>; receivedAtMs: number };
+type Proof = { openings: { key: string; sha256: string } | null; receivedAtMs: number };
+
+export function conductLaunch({ input, state, become, remove, tellChute }: LaunchContext) {
+  const { instanceId, configId, minerHotkey } = input;
+  const ids = { instanceId, configId, chuteId: input.chuteId };
+  let writing = 0;
+  let refusedClaims = 0;
+  let hasProof = false;
+  let verification: CancellationScope | null = null;
+
+  /** Row-changing activities: a cancelled workflow lets them end, and its clean-up waits for them. */
+  const write = async <T>(run: () => Promise<T>): Promise<T> => {
+    writing += 1;
+    try {
+      return await CancellationScope.nonCancellable(run);
+    } finally {
+      writing -= 1;
+    }
+  };
+  const demand = (isNow: boolean, code: RefusalCode, detail: string): void => {
+    if (state.removal) throw refuse(code === 'auth.unauthorized' ? code : 'resource.not_found', 'Instance was deleted');
+    if (!isNow) throw refuse(code, detail);
+  };
+  const sessionNow = (): ProofSession => {
+    if (!state.session) throw refuse('proof.not_awaited', 'no proof is awaited');
+    return state.session;
+  };
+  /** The fault of a step whose row may be half way: nothing the miner did. */
+  const giveUp = (step: string): ApplicationFailure => {
+    remove('validator_fault', { step });
+    return refuse('service.unavailable', `the validator could not complete the ${step}`);
+  };
+
+  async function claim(claim: ClaimInput): Promise<{ session: ProofSession }> {
+    become('claiming');
+    const outcome = await write(() => claimLaunch({ instanceId, configId, claim })).catch((err: unknown) => {
+      log.error('instance.claim_failed', { ...ids, err: String(err) });
+      throw giveUp('claim');
+    });
+    if (outcome.kind === 'refused') {
+      refusedClaims += 1;
+      if (outcome.removal) remove(outcome.removal, { refused: outcome.detail });
+      else if (refusedClaims >= MAX_REFUSED_CLAIMS)
+        remove('claim_refused', { refused: outcome.detail, claims: refusedClaims });
+      else become('permitted');
+      throw refuse(outcome.code, outcome.detail);
+    }
+    const { plugin, gpus } = outcome;
+    const transportPublicKey = claim.transportPublicKey ?? '';
+    const session = await write(() => beginProof({ plugin, configId, minerHotkey, transportPublicKey, gpus })).catch(
+      (err: unknown) => {
+        log.error('instance.proof_not_begun', { ...ids, err: String(err) });
+        throw giveUp('claim');
+      },
+    );
+    state.session = session;
+    state.claimedAtMs = state.answeredAtMs = Date.now();
+    if (state.removal) throw refuse('resource.not_found', 'Instance was deleted');
+    become('claimed');
+    return { session };
+  }
+
+  async function step(elapsedMs: number, limitMs: number, run: () => Promise<ProofSession>): Promise<ProofSession> {
+    try {
+      const session = await write(run);
+      state.session = session;
+      state.answeredAtMs = Date.now();
+      return session;
+    } catch (err) {
+      const refusal = refusalOf(err);
+      if (!refusal) throw refuse('service.unavailable', 'the proof step could not be taken, try again');
+      if (refusal.code === 'proof.refused')
+        remove(elapsedMs > limitMs ? 'proof_late' : 'proof_wrong', { refused: refusal.detail, elapsedMs, limitMs });
+      throw refuse(refusal.code, refusal.detail);
+    }
+  }
+
+  async function commit({ roots, receivedAtMs }: Commit): Promise<{ nonce2: string }> {
+    const session = sessionNow();
+    const elapsedMs = since(state.answeredAtMs, receivedAtMs);
+    const limitMs = Math.max(...session.challenges.map(({ profile }) => profile.fillLimitMs));
+    const { nonce2 } = await step(elapsedMs, limitMs, () => acceptCommit({ session, roots, elapsedMs }));
+    if (nonce2 === null) throw new Error('a commit was accepted without nonce 2');
+    state.fillMs = elapsedMs;
+    if (!state.removal) become('committed');
+    return { nonce2 };
+  }
+
+  async function walk({ walks, receivedAtMs }: Walk): Promise<{ samples: NonNullable<ProofSession['samples']> }> {
+    const session = sessionNow();
+    const elapsedMs = since(state.answeredAtMs, receivedAtMs);
+    const limitMs = Math.max(...session.challenges.map(({ profile }) => profile.walkLimitMs));
+    const { samples } = await step(elapsedMs, limitMs, () => acceptWalk({ session, walks, elapsedMs }));
+    if (samples === null) throw new Error('a walk was accepted without samples');
+    state.walkMs = elapsedMs;
+    if (!state.removal) become('walked');
+    return { samples };
+  }
+
+  async function prove({ openings, receivedAtMs }: Proof): Promise<{ verifiedAt: string }> {
+    const session = sessionNow();
+    const before = state.status;
+    hasProof = true; // before the first await: the deadline for its arrival is met
+    const elapsedMs = since(state.claimedAtMs, receivedAtMs);
+    if (elapsedMs > session.deadlineMs) {
+      remove('proof_late', { elapsedMs, limitMs: session.deadlineMs });
+      throw refuse('proof.refused', 'PoVW: proof took longer than the GPU type allows');
+    }
+    become('proving');
+    const verdict = await verdictOn(session, openings);
+    if (state.removal) throw refuse('resource.not_found', 'Instance was deleted');
+    if (!verdict) {
+      become(before);
+      throw refuse('gpu.busy', 'the proof could not be checked now, send it again');
+    }
+    if (!verdict.verified) {
+      remove('proof_wrong', { reason: verdict.reason, verdicts: verdict.verdicts });
+      throw refuse('proof.refused', `PoVW: proof verification failed: ${verdict.reason}`);
+    }
+    const summary = summariseProof(session, verdict, state.fillMs ?? null, state.walkMs ?? null);
+    const { verifiedAtMs } = await write(() => recordVerified({ instanceId, summary })).catch((err: unknown) => {
+      become(before);
+      throw refusalOf(err) ? err : refuse('service.unavailable', 'the proof could not be recorded, send it again');
+    });
+    state.verifiedAtMs = verifiedAtMs;
+    if (state.removal) throw refuse('resource.not_found', 'Instance was deleted');
+    become('verified');
+    await tellChute('verified');
+    return { verifiedAt: new Date(verifiedAtMs).toISOString() };
+  }
+
+  /** Null when the verifier itself failed. A removal decided meanwhile ends the wait. */
+  async function verdictOn(session: ProofSession, openings: Proof['openings']): Promise<ProofVerdict | null> {
+    verification = new CancellationScope({ cancellable: true });
+    try {
+      return await verification.run(() => verifyProof({ session, openings }));
+    } catch (err) {
+      const refusal = refusalOf(err);
+      if (refusal?.code === 'proof.refused') return { verified: false, reason: refusal.detail, verdicts: [] };
+      if (!isCancellation(err)) log.error('instance.proof_not_checked', { ...ids, err: String(err) });
+      return null;
+    } finally {
+      verification = null;
+    }
+  }
+
+  async function activate(): Promise<{ activatedAt: string }> {
+    if (state.activatedAtMs !== null) return { activatedAt: new Date(state.activatedAtMs).toISOString() };
+    const outcome = await write(() => recordActive({ instanceId })).catch((err: unknown) => {
+      throw refusalOf(err) ? err : refuse('service.unavailable', 'the activation could not be recorded, try again');
+    });
+    if (outcome.kind === 'at_target') {
+      const { activeCount, targetCount } = outcome;
+      remove('target_reached', { activeCount, targetCount });
+      throw refuse('launch.not_scalable', `chute already has >= target_count=${targetCount} active instances`);
+    }
+    if (state.removal) throw refuse('resource.not_found', 'Instance was deleted');
+    state.activatedAtMs = outcome.activatedAtMs;
+    state.session = withoutAnswers(state.session);
+    become('active');
+    await tellChute('active');
+    return { activatedAt: new Date(outcome.activatedAtMs).toISOString() };
+  }
+
+  const claims = onceByContent(claim);
+  const commits = onceByContent(commit);
+  const walks = onceByContent(walk);
+  const proofs = onceByContent(prove);
+  const activations = onceByContent<null, { activatedAt: string }>(activate);
+  const hasSteps = (): boolean => (state.session?.challenges.length ?? 0) > 0;
+
+  return {
+    isWriting: (): boolean => writing > 0,
+    hasProof: (): boolean => hasProof,
+    abandonVerification: (): void => verification?.cancel(),
+    claim: {
+      answer: claims.answer,
+      validate: (input: ClaimInput): void =>
+        demand(
+          state.status === 'permitted' || claims.isRepeat(input),
+          'auth.unauthorized',
+          'launch token was already used',
+        ),
+    },
+    commit: {
+      answer: commits.answer,
+      validate: (input: Commit): void =>
+        demand(
+          (state.status === 'claimed' && hasSteps()) || commits.isRepeat(input),
+          'proof.not_awaited',
+          'no commitment is awaited',
+        ),
+    },
+    walk: {
+      answer: walks.answer,
+      validate: (input: Walk): void =>
+        demand(state.status === 'committed' || walks.isRepeat(input), 'proof.not_awaited', 'no walk is awaited'),
+    },
+    prove: {
+      answer: proofs.answer,
+      validate: (input: Proof): void =>
+        demand(
+          state.status === (hasSteps() ? 'walked' : 'claimed') || proofs.isRepeat(input),
+          'proof.not_awaited',
+          'no proof is awaited',
+        ),
+    },
+    activate: {
+      answer: (): Promise<{ activatedAt: string }> => activations.answer(null),
+      validate: (): void =>
+        demand(['verified', 'active', 'disabled'].includes(state.status), 'auth.forbidden', 'instance is not verified'),
+    },
+  };
+}
+
+const since = (earlierMs: number | null, nowMs: number): number => Math.max(0, nowMs - (earlierMs ?? nowMs));
+
+/** Samples are kilobytes nobody asks for again once the secret is out; a long life carries its state along. */
+const withoutAnswers = (session: ProofSession | null): ProofSession | null =>
+  session ? { ...session, samples: null } : null;
+
+function refusalOf(err: unknown): { code: RefusalCode; detail: string } | null {
+  const failure = err instanceof ActivityFailure ? err.cause : err;
+  return failure instanceof ApplicationFailure && isRefusalCode(failure.type)
+    ? { code: failure.type, detail: failure.message }
+    : null;
+}
