@@ -1,0 +1,96 @@
+import { request, type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import { pipeline } from 'node:stream';
+
+/** Of one connection only, or the runtime's own; never forwarded. */
+const NOT_FORWARDED = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+]);
+const CLIENT_GONE = 499;
+
+/**
+ * Sends a request to the chute on loopback and relays the answer as it comes: bytes, back-pressure and breaks both ways.
+ * A caller who leaves ends the chute's work at once; a chute that dies mid-answer breaks the connection, so that a cut
+ * stream never looks like a finished one. Resolves with the status for the books, 499 when the caller left.
+ */
+export function forward(req: IncomingMessage, res: ServerResponse, port: number): Promise<number> {
+  return new Promise((resolve) => {
+    const upstream = request({
+      host: '127.0.0.1',
+      port,
+      method: req.method,
+      path: req.url,
+      headers: headersFor(req, port),
+      agent: false, // a kept connection may be closed by the chute while a request that must not be repeated is on its way
+    });
+    let status = 502;
+    let isAnswered = false;
+    res.once('close', () => {
+      if (res.writableFinished) return resolve(status);
+      upstream.destroy();
+      resolve(isAnswered && upstream.errored ? 502 : CLIENT_GONE);
+    });
+    upstream.once('response', (answer) => {
+      isAnswered = true;
+      status = answer.statusCode ?? 502;
+      relay(answer, res, upstream);
+    });
+    upstream.once('error', () => {
+      if (isAnswered || res.destroyed) return; // the answer's own stream tells
+      status = 502;
+      reject(res, 502, 'ChuteUnreachable', 'the chute did not answer');
+    });
+    // An early answer (413, 401) may leave the body unread: that is the chute's right, not a fault.
+    pipeline(req, upstream, () => {});
+  });
+}
+
+function relay(answer: IncomingMessage, res: ServerResponse, upstream: ClientRequest): void {
+  res.writeHead(answer.statusCode ?? 502, answer.statusMessage ?? '', forwardable(answer.rawHeaders));
+  res.flushHeaders();
+  pipeline(answer, res, (err) => {
+    if (err) upstream.destroy(err);
+  });
+}
+
+function headersFor(req: IncomingMessage, port: number): string[] {
+  const forwarded = ['host', `127.0.0.1:${port}`, ...forwardable(req.rawHeaders, ['authorization', 'host'])];
+  const hasBody = req.headers['transfer-encoding'] !== undefined;
+  return hasBody ? [...forwarded, 'transfer-encoding', 'chunked'] : forwarded;
+}
+
+/** Name, value, name, value … as they came: repeated headers stay repeated. */
+function forwardable(raw: readonly string[], except: readonly string[] = []): string[] {
+  const listed = new Set(
+    raw.flatMap((name, index) =>
+      index % 2 === 0 && name.toLowerCase() === 'connection'
+        ? (raw[index + 1] ?? '').toLowerCase().split(/\s*,\s*/)
+        : [],
+    ),
+  );
+  return raw.flatMap((name, index) => {
+    const lower = name.toLowerCase();
+    if (index % 2 === 1 || NOT_FORWARDED.has(lower) || listed.has(lower) || except.includes(lower)) return [];
+    return [name, raw[index + 1] ?? ''];
+  });
+}
+
+/** An answer of the runtime itself. */
+export function reject(
+  res: ServerResponse,
+  status: number,
+  error: string,
+  detail: string,
+  headers: Record<string, string> = {},
+): void {
+  if (res.headersSent || res.destroyed) return;
+  res.writeHead(status, { 'content-type': 'application/json', ...headers });
+  res.end(JSON.stringify({ error, detail }));
+}
