@@ -12,6 +12,8 @@ export interface AppOptions {
   registry?: Registry;
 }
 
+const LINGER_MS = 5_000;
+
 /** The Express frame of every program: request ids, one log line a request, `/metrics`, JSON errors, 404 in our shape. */
 export function createApp({
   program,
@@ -51,6 +53,12 @@ export function createApp({
       };
       if (res.statusCode >= 500) log.warn(fields, 'http.request');
       else log.debug(fields, 'http.request');
+    });
+    // Answered before the whole body came (413, 401 of an upload): a client that goes on sending is cut off.
+    res.once('finish', () => {
+      if (req.complete) return;
+      const impatient = setTimeout(() => req.complete || req.destroy(), LINGER_MS).unref();
+      req.once('close', () => clearTimeout(impatient));
     });
     next();
   });

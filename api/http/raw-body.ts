@@ -1,9 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import type { Request, RequestHandler, Response } from 'express';
+import type { RequestHandler, Response } from 'express';
 import { Refusal } from '../../workflows/domain/errors.ts';
 import { ValidationError } from './errors.ts';
 
@@ -26,27 +24,71 @@ export interface RawBodyOptions {
   spoolDir?: string;
 }
 
-/** Reads and hashes the body of POST, PUT and PATCH; other methods pass. 413 past the limit, 408 past the time. */
+/**
+ * Reads and hashes the body of POST, PUT and PATCH; other methods pass. 413 past the limit, 408 past the time. A refused
+ * body is thrown away as it comes, so that the client can read the answer; `createApp` ends those that go on.
+ */
 export function rawBody({ limitBytes, withinMs = 60_000, spoolDir }: RawBodyOptions): RequestHandler {
   return async (req, res, next) => {
     if (!['POST', 'PUT', 'PATCH'].includes(req.method) || res.locals.rawBody) return next();
-    const late = setTimeout(
-      () => req.destroy(new Refusal('request.timeout', `body not received within ${withinMs / 1000} s`)),
-      withinMs,
-    );
+    const chunks = req.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    const late = deadline(withinMs);
     try {
       if (Number(req.headers['content-length'] ?? 0) > limitBytes) throw tooLarge(limitBytes);
-      res.locals.rawBody = spoolDir ? await spool(req, res, spoolDir, limitBytes) : await buffer(req, limitBytes);
-      next();
+      const read = (sink: Sink) => readAll(chunks, late.passed, limitBytes, sink);
+      res.locals.rawBody = spoolDir ? await spool(read, res, spoolDir) : await buffer(read);
     } catch (err) {
-      // What is left of the body is not read: the connection cannot be used again.
-      res.setHeader('connection', 'close');
-      next(err);
+      void discard(chunks);
+      return next(isCutShort(err) ? new Refusal('request.invalid', 'the body was cut short', { cause: err }) : err);
     } finally {
-      clearTimeout(late);
+      late.cancel();
     }
+    next();
   };
 }
+
+type Sink = (chunk: Buffer) => Promise<unknown> | void;
+
+function deadline(withinMs: number): { passed: Promise<never>; cancel: () => void } {
+  let timer: NodeJS.Timeout | undefined;
+  const passed = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(
+      () => reject(new Refusal('request.timeout', `body not received within ${withinMs / 1000} s`)),
+      withinMs,
+    );
+  });
+  passed.catch(() => {}); // nobody may be waiting when it passes
+  return { passed, cancel: () => clearTimeout(timer) };
+}
+
+async function readAll(
+  chunks: AsyncIterator<Buffer>,
+  late: Promise<never>,
+  limitBytes: number,
+  sink: Sink,
+): Promise<{ sha256: string; sizeBytes: number }> {
+  const hash = createHash('sha256');
+  let sizeBytes = 0;
+  for (;;) {
+    const { done, value } = await Promise.race([chunks.next(), late]);
+    if (done) return { sha256: hash.digest('hex'), sizeBytes };
+    sizeBytes += value.length;
+    if (sizeBytes > limitBytes) throw tooLarge(limitBytes);
+    hash.update(value);
+    await sink(value);
+  }
+}
+
+async function discard(chunks: AsyncIterator<Buffer>): Promise<void> {
+  try {
+    while (!(await chunks.next()).done);
+  } catch {
+    // The client left: there is nothing more to throw away.
+  }
+}
+
+const isCutShort = (err: unknown): boolean =>
+  err instanceof Error && 'code' in err && (err.code === 'ECONNRESET' || err.code === 'ERR_STREAM_PREMATURE_CLOSE');
 
 /** The body as JSON. An empty body is `{}` only where `allowEmpty`. */
 export function jsonBodyOf(res: Response, { allowEmpty = false } = {}): unknown {
@@ -62,35 +104,22 @@ export function jsonBodyOf(res: Response, { allowEmpty = false } = {}): unknown 
 const tooLarge = (limitBytes: number): Refusal =>
   new Refusal('request.too_large', `body is larger than ${limitBytes} bytes`);
 
-async function buffer(req: Request, limitBytes: number): Promise<RawBody> {
+type Read = (sink: Sink) => Promise<{ sha256: string; sizeBytes: number }>;
+
+async function buffer(read: Read): Promise<RawBody> {
   const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const chunk of req) {
-    sizeBytes += (chunk as Buffer).length;
-    if (sizeBytes > limitBytes) throw tooLarge(limitBytes);
-    chunks.push(chunk as Buffer);
-  }
-  const bytes = Buffer.concat(chunks);
-  return { sha256: createHash('sha256').update(bytes).digest('hex'), sizeBytes, bytes, file: null };
+  const seen = await read((chunk) => void chunks.push(chunk));
+  return { ...seen, bytes: Buffer.concat(chunks), file: null };
 }
 
-async function spool(req: Request, res: Response, dir: string, limitBytes: number): Promise<RawBody> {
+async function spool(read: Read, res: Response, dir: string): Promise<RawBody> {
   await mkdir(dir, { recursive: true });
   const file = join(dir, `${randomUUID()}.body`);
   res.once('close', () => void rm(file, { force: true }));
-  const hash = createHash('sha256');
-  let sizeBytes = 0;
-  await pipeline(
-    req,
-    async function* (source: AsyncIterable<Buffer>) {
-      for await (const chunk of source) {
-        sizeBytes += chunk.length;
-        if (sizeBytes > limitBytes) throw tooLarge(limitBytes);
-        hash.update(chunk);
-        yield chunk;
-      }
-    },
-    createWriteStream(file, { mode: 0o600 }),
-  );
-  return { sha256: hash.digest('hex'), sizeBytes, bytes: null, file };
+  const handle = await open(file, 'wx', 0o600);
+  try {
+    return { ...(await read((chunk) => handle.appendFile(chunk))), bytes: null, file };
+  } finally {
+    await handle.close();
+  }
 }

@@ -185,7 +185,7 @@ async function adminKey(hotkey: Hotkey): Promise<Record<string, string>> {
   return { authorization: `Bearer ${String(answer.body.secret_key)}` };
 }
 
-test('usage comes in hourly buckets, balance is the ledger less what was billed', async () => {
+test('usage comes in hourly buckets, the balance is the sum of the ledger', async () => {
   const { userId, hotkey } = await insertUser(database.knex);
   const key = await adminKey(hotkey);
   const [chuteA, chuteB] = [randomUUID(), randomUUID()].sort((a, b) => (a < b ? -1 : 1));
@@ -211,13 +211,11 @@ test('usage comes in hourly buckets, balance is the ledger less what was billed'
       invocation('2026-03-01T11:10:00Z', chuteA, 0, { error_message: 'boom' }),
       invocation('2026-03-01T12:10:00Z', chuteA, 7, { user_id: randomUUID() }),
     ]);
-  await database.knex('ledger').insert({
-    entry_id: randomUUID(),
-    user_id: userId,
-    amount_micro_usd: 5_000_000,
-    reason: 'test',
-    reference: userId,
-  });
+  // what the flusher books beside the invocations
+  await database.knex('ledger').insert([
+    { entry_id: randomUUID(), user_id: userId, amount_micro_usd: 5_000_000, reason: 'test', reference: userId },
+    { entry_id: randomUUID(), user_id: userId, amount_micro_usd: -1_750_000, reason: 'usage', reference: userId },
+  ]);
   expect((await call('GET', '/users/me/usage', key)).body).toEqual({
     total: 2,
     page: 0,
@@ -251,9 +249,9 @@ test('quotas: the default, then rows; use is read from the counter that applies'
   ]);
   const day = new Date().toISOString().slice(0, 10);
   await database.knex('quota_usage').insert([
-    { user_id: userId, chute_id: '*', day, used: '2.5' },
+    { user_id: userId, chute_id: '__default__', day, used: '2.5' },
     { user_id: userId, chute_id: chuteId, day, used: '4' },
-    { user_id: userId, chute_id: '*', day: '2020-01-01', used: '99' },
+    { user_id: userId, chute_id: '__default__', day: '2020-01-01', used: '99' },
   ]);
   expect((await call('GET', `/users/me/quota_usage/${chuteId}`, key)).body).toEqual({ quota: 9, used: 4 });
   expect((await call('GET', `/users/me/quota_usage/${randomUUID()}`, key)).body).toEqual({ quota: 5, used: 2.5 });

@@ -93,14 +93,13 @@ export class UserStore {
     return (await this.#db('users').whereRaw('lower(username) = lower(?)', [username]).first('user_id')) !== undefined;
   }
 
-  /** Micro-dollars: all that came in, less every billed invocation (spec/validator-api.md §5.7). */
+  /** Micro-dollars: the sum of the ledger. What invocations cost is booked there by the gateway's flusher (§5.7). */
   async balanceMicroUsd(userId: string): Promise<number> {
-    const { rows } = await this.#db.raw<{ rows: { balance: string }[] }>(
-      `select coalesce((select sum(amount_micro_usd) from ledger where user_id = :userId), 0)
-            - coalesce((select sum(amount_micro_usd) from invocations where user_id = :userId and not free), 0) as balance`,
-      { userId },
-    );
-    return Number(rows[0]?.balance ?? 0);
+    const row = await this.#db('ledger')
+      .where({ user_id: userId })
+      .sum<{ balance: string | null }[]>({ balance: 'amount_micro_usd' })
+      .first<{ balance: string | null } | undefined>();
+    return Number(row?.balance ?? 0);
   }
 
   /** Replaces the fingerprint of the one user with this key; how many matched (a coldkey may own several users). */

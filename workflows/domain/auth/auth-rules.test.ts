@@ -93,8 +93,8 @@ test('quota: the chute, then *, then the default, each with its own counter', ()
     { chuteId: CHUTE, quota: 9 },
   ];
   expect(effectiveQuota(rows, CHUTE, 200)).toEqual({ quota: 9, counter: CHUTE });
-  expect(effectiveQuota(rows, KEY_ID, 200)).toEqual({ quota: 5, counter: '*' });
-  expect(effectiveQuota([], KEY_ID, 200)).toEqual({ quota: 200, counter: '*' });
+  expect(effectiveQuota(rows, KEY_ID, 200)).toEqual({ quota: 5, counter: '__default__' });
+  expect(effectiveQuota([], KEY_ID, 200)).toEqual({ quota: 200, counter: '__default__' });
   expect([0, 16, 256, 2048].map(isQuotaFree)).toEqual([false, true, true, false]);
 });
 

@@ -13,13 +13,15 @@ export interface EffectiveQuota {
 }
 
 export const ANY_CHUTE = '*';
+/** The counter of every chute without a quota of its own (§5.5). */
+export const DEFAULT_COUNTER = '__default__';
 
 /** Row of the chute, then row `*`, then the configured default. */
 export function effectiveQuota(rows: readonly QuotaRow[], chuteId: string, defaultQuota: number): EffectiveQuota {
   const own = rows.find((row) => row.chuteId === chuteId && chuteId !== ANY_CHUTE);
   if (own) return { quota: own.quota, counter: chuteId };
   const any = rows.find((row) => row.chuteId === ANY_CHUTE);
-  return { quota: any?.quota ?? defaultQuota, counter: ANY_CHUTE };
+  return { quota: any?.quota ?? defaultQuota, counter: DEFAULT_COUNTER };
 }
 
 /** Free and invoiced accounts have no quota. */

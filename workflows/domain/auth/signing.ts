@@ -2,8 +2,25 @@
 
 /** Purposes a route may declare; never transmitted, part of what is signed. */
 export type Purpose =
-  | 'me' | 'api_keys' | 'secrets' | 'images' | 'chutes' | 'miner' | 'launch' | 'instances' | 'nodes' | 'graval'
-  | 'registry' | 'sockets' | 'logs' | 'tee' | 'cache' | 'management' | 'registration' | 'monitoring' | 'kubeconfig';
+  | 'me'
+  | 'api_keys'
+  | 'secrets'
+  | 'images'
+  | 'chutes'
+  | 'miner'
+  | 'launch'
+  | 'instances'
+  | 'nodes'
+  | 'graval'
+  | 'registry'
+  | 'sockets'
+  | 'logs'
+  | 'tee'
+  | 'cache'
+  | 'management'
+  | 'registration'
+  | 'monitoring'
+  | 'kubeconfig';
 
 export const HOTKEY_HEADER = 'x-chutes-hotkey';
 export const NONCE_HEADER = 'x-chutes-nonce';
@@ -24,7 +41,12 @@ export function clientSigningString(hotkey: string, nonce: string, purposeOrBody
 }
 
 /** `miner:validator:nonce:X`; for management calls both names are the miner's. */
-export function minerSigningString(miner: string, validator: string, nonce: string, purposeOrBodySha256: string): string {
+export function minerSigningString(
+  miner: string,
+  validator: string,
+  nonce: string,
+  purposeOrBodySha256: string,
+): string {
   return `${miner}:${validator}:${nonce}:${purposeOrBodySha256}`;
 }
 
