@@ -5,7 +5,7 @@ import type { DeviceInfo } from '../protocol/launch.ts';
 /** How many device-info challenges a registration asks (spec/validator-internals.md §2.14.2). */
 export const DEVICE_INFO_CHALLENGES = 20;
 
-/** The device that a challenge asks about: its first byte modulo the number of devices, which are in reported order. */
+/** The device that a challenge asks about: its first byte is the device's index, modulo the number of devices. */
 export const challengedIndex = (challenge: string, deviceCount: number): number =>
   Number.parseInt(challenge.slice(0, 2), 16) % deviceCount;
 

@@ -42,3 +42,6 @@ export const PROFILES = {
 } as const satisfies Record<string, PovwProfile>;
 
 export type ProfileName = keyof typeof PROFILES;
+
+/** Every GPU of plug-in `simulated` proves with this one. */
+export const simulatedProfile = (): PovwProfile => PROFILES['cpu-dev'];

@@ -1,0 +1,344 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { cancellationSignal, heartbeat } from '@temporalio/activity';
+import type { Knex } from 'knex';
+import { z } from 'zod';
+import { Refusal } from '../../../workflows/domain/errors.ts';
+import { gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
+import { DEVICE_INFO_CHALLENGES, deviceInfoAnswer } from '../../../workflows/domain/nodes/device-info.ts';
+import {
+  asType,
+  isHopping,
+  whyBatchRefused,
+  whyDeviceRefused,
+  type AnnouncedNode,
+  type NodeRefusal,
+} from '../../../workflows/domain/nodes/node-rules.ts';
+import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
+import type { ProofSession, ProofSummary } from '../../../workflows/domain/proof/plugin.ts';
+import type { ProvableNode, RegisterNodes } from '../../../workflows/validator/nodes/messages.ts';
+import type { Hotkey } from '../../clients/hotkey.ts';
+import { FOREIGN_KEY_VIOLATION, sqlState, UNIQUE_VIOLATION } from '../../clients/postgres.ts';
+import type { BlobStore } from '../../clients/s3.ts';
+import { beating, hostsOf, merged, parseAnswer, pick } from './agent-answers.ts';
+import { AgentClient, type AgentAnswer, type AgentCall } from './agent-client.ts';
+import { whyHostRefused } from './check-host.ts';
+import { NodeStore } from './node-store.ts';
+
+export type { AgentAnswer } from './agent-client.ts';
+
+export interface NodeActivityDeps {
+  db: Knex;
+  blobs: Pick<BlobStore, 'putByContent'>;
+  /** signs what is sent to agents */
+  hotkey: Hotkey;
+  config: { CANOPY_ALLOW_PRIVATE_HOSTS: boolean };
+  nowMs?: () => number;
+}
+
+/** The agents of one proof: nodes may stand on several hosts. `session` names the proof at the agents. */
+export interface OnAgents {
+  nodes: ProvableNode[];
+  minerHotkey: string;
+  session: string;
+}
+
+const SMALL_ANSWER_BYTES = 64 * 1024;
+const OPENINGS_BYTES = 64 * 1024 ** 2;
+const INFO_MS = 12_000;
+const OPEN_TRIES = 4;
+
+const commitAnswer = z.object({ roots: z.record(z.string(), z.string()) });
+const walkAnswer = z.object({ walks: z.record(z.string(), z.object({ digest: z.string(), trace_root: z.string() })) });
+const openAnswer = z.object({ openings: z.record(z.string(), z.unknown()) });
+
+export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.now }: NodeActivityDeps) {
+  const store = new NodeStore(db);
+  const agents = new AgentClient({ hotkey, allowPrivateHosts: config.CANOPY_ALLOW_PRIVATE_HOSTS });
+
+  /** The checks of spec/validator-internals.md §2.14.1, in their order. */
+  async function firstRefusal(minerHotkey: string, nodes: readonly AnnouncedNode[]): Promise<NodeRefusal | null> {
+    const batch = whyBatchRefused(nodes);
+    if (batch) return batch;
+    const uuids = nodes.map(({ uuid }) => uuid);
+    const [present] = await store.presentUuids(uuids);
+    if (present) return { code: 'resource.conflict', detail: `GPU ${present} is registered already` };
+    const history = await store.history(uuids, new Date(nowMs() - 86_400_000));
+    const hopper = uuids.find((uuid) => isHopping(uuid, minerHotkey, history, nowMs()));
+    if (hopper) return { code: 'rate.limited', detail: `GPU ${hopper} changes hotkeys too often` };
+    if (!config.CANOPY_ALLOW_PRIVATE_HOSTS) {
+      for (const host of new Set(nodes.map(({ verificationHost }) => verificationHost))) {
+        const why = await whyHostRefused(host);
+        if (why) return { code: 'request.invalid', detail: why };
+      }
+    }
+    for (const node of nodes) {
+      const why = whyDeviceRefused(node);
+      if (why) return why;
+    }
+    return null;
+  }
+
+  /** The same call to every agent at once; the first that did not answer stands for all. Time is that of the slowest. */
+  async function askAll<Value>(
+    { nodes, minerHotkey }: Omit<OnAgents, 'session'>,
+    callFor: (uuids: string[]) => Omit<AgentCall, 'signal'>,
+    read: (text: string, uuids: string[]) => Value | null,
+  ): Promise<AgentAnswer<Value[]>> {
+    const answers = await beating(() =>
+      Promise.all(
+        hostsOf(nodes).map(async ({ host, port, uuids }): Promise<AgentAnswer<Value>> => {
+          const answer = await agents.call(
+            { host, port, minerHotkey },
+            { ...callFor(uuids), signal: cancellationSignal() },
+          );
+          if (answer.kind !== 'answered') return answer;
+          const value = read(answer.value, uuids);
+          return value === null ? { kind: 'refused', detail: "the agent's answer is malformed" } : { ...answer, value };
+        }),
+      ),
+    );
+    const values: Value[] = [];
+    let elapsedMs = 0;
+    for (const answer of answers) {
+      if (answer.kind !== 'answered') return answer;
+      values.push(answer.value);
+      elapsedMs = Math.max(elapsedMs, answer.elapsedMs);
+    }
+    return { kind: 'answered', value: values, elapsedMs };
+  }
+
+  return {
+    /** Inserts all rows or refuses; run again for the same task it finds them there. */
+    async insertNodes({
+      taskId,
+      minerHotkey,
+      serverId,
+      serverName,
+      nodes,
+    }: RegisterNodes & { taskId: string; minerHotkey: string }): Promise<ProvableNode[]> {
+      const task = fullTaskId(minerHotkey, taskId);
+      if ((await store.byTask(task)).length === 0) {
+        const refusal = await firstRefusal(minerHotkey, nodes);
+        if (refusal) throw new Refusal(refusal.code, refusal.detail);
+        const typed = nodes.map((node) => {
+          const type = gpuType(node.gpuIdentifier);
+          return type ? asType(node, type) : node;
+        });
+        try {
+          await store.insert({ taskId: task, minerHotkey, serverId, serverName, nodes: typed, seed: randomSeed() });
+        } catch (err) {
+          if (sqlState(err) !== UNIQUE_VIOLATION) throw err;
+          throw new Refusal('resource.conflict', 'a GPU of this batch was just registered', { cause: err });
+        }
+      }
+      return nodes.map(provableNode);
+    },
+
+    recordNodesChallenged: ({
+      taskId,
+      uuids,
+      minerHotkey,
+    }: {
+      taskId: string;
+      uuids: string[];
+      minerHotkey: string;
+    }): Promise<void> => store.markChallenged(fullTaskId(minerHotkey, taskId), uuids),
+
+    /** Rows and events in one transaction; a GPU that was deleted meanwhile is left out. */
+    recordNodesVerified: ({
+      taskId,
+      ...rest
+    }: {
+      taskId: string;
+      uuids: string[];
+      minerHotkey: string;
+      summary: ProofSummary;
+    }): Promise<void> => store.markVerified({ ...rest, taskId: fullTaskId(rest.minerHotkey, taskId) }),
+
+    recordNodesFailed: ({
+      taskId,
+      minerHotkey,
+      ...rest
+    }: {
+      taskId: string;
+      minerHotkey: string;
+      uuids: string[];
+      status: 'failed' | 'lost';
+      error: string;
+    }): Promise<void> => store.markFailed({ ...rest, taskId: fullTaskId(minerHotkey, taskId), seed: randomSeed() }),
+
+    /** `gone` when the row is not there or belongs to another registration. */
+    async lookUpNode({
+      uuid,
+      taskId,
+      minerHotkey,
+    }: {
+      uuid: string;
+      taskId: string;
+      minerHotkey: string;
+    }): Promise<{ status: string; instanceId: string | null }> {
+      const row = await store.byUuid(uuid);
+      if (!row || row.task_id !== fullTaskId(minerHotkey, taskId)) return { status: 'gone', instanceId: null };
+      return { status: row.status, instanceId: await store.instanceOn(uuid) };
+    },
+
+    /** Deletes the row; a second run finds it gone. `by` must be who registered it. */
+    async forgetNode({ uuid, minerHotkey, by }: { uuid: string; minerHotkey: string; by: string }): Promise<void> {
+      if (by !== minerHotkey) throw new Refusal('resource.not_found', `no GPU ${uuid} of yours`);
+      const inUse = (instanceId: string | null) =>
+        new Refusal('resource.conflict', `instance ${instanceId ?? ''} runs on GPU ${uuid}: delete it first`);
+      const instanceId = await store.instanceOn(uuid);
+      if (instanceId) throw inUse(instanceId);
+      try {
+        await store.delete({ uuid, minerHotkey });
+      } catch (err) {
+        if (sqlState(err) !== FOREIGN_KEY_VIOLATION) throw err;
+        throw inUse(await store.instanceOn(uuid));
+      }
+    },
+
+    /** 20 questions, each device asked in turn; wrong once is wrong (spec/validator-internals.md §2.14.2). */
+    async askDeviceInfo({
+      nodes,
+      minerHotkey,
+    }: {
+      nodes: ProvableNode[];
+      minerHotkey: string;
+    }): Promise<AgentAnswer<null>> {
+      for (const { host, port, uuids } of hostsOf(nodes)) {
+        const own = nodes.filter(({ uuid }) => uuids.includes(uuid));
+        for (let round = 0; round < DEVICE_INFO_CHALLENGES; round++) {
+          const asked = own[round % own.length];
+          if (!asked) break;
+          const challenge = Buffer.concat([Buffer.from([asked.deviceIndex]), randomBytes(31)]).toString('hex');
+          const answer = await agents.call(
+            { host, port, minerHotkey },
+            {
+              method: 'GET',
+              path: `/info?challenge=${challenge}`,
+              purpose: 'graval',
+              withinMs: INFO_MS,
+              maxAnswerBytes: 1024,
+              signal: cancellationSignal(),
+            },
+          );
+          heartbeat({ round });
+          if (answer.kind !== 'answered') return answer;
+          if (answer.value.trim() !== deviceInfoAnswer(challenge, { ...asked, clock_rate: asked.clockRate })) {
+            return { kind: 'refused', detail: `GPU ${asked.uuid} is not the announced device` };
+          }
+        }
+      }
+      return { kind: 'answered', value: null, elapsedMs: 0 };
+    },
+
+    async commitOnAgents({
+      challenges,
+      withinMs,
+      ...on
+    }: OnAgents & { challenges: PovwChallenge[]; withinMs: number }): Promise<AgentAnswer<Record<string, string>>> {
+      const answer = await askAll(
+        on,
+        (uuids) => ({
+          method: 'POST',
+          path: '/povw/commit',
+          withinMs,
+          maxAnswerBytes: SMALL_ANSWER_BYTES,
+          body: {
+            session: on.session,
+            challenges: challenges.filter(({ binding }) => uuids.includes(binding.gpuUuid)),
+          },
+        }),
+        (text, uuids) => pick(parseAnswer(commitAnswer, text)?.roots, uuids),
+      );
+      return merged(answer);
+    },
+
+    async walkOnAgents({
+      nonce2,
+      withinMs,
+      ...on
+    }: OnAgents & { nonce2: string; withinMs: number }): Promise<
+      AgentAnswer<Record<string, { digest: string; trace_root: string }>>
+    > {
+      const answer = await askAll(
+        on,
+        () => ({
+          method: 'POST',
+          path: '/povw/walk',
+          withinMs,
+          maxAnswerBytes: SMALL_ANSWER_BYTES,
+          body: { session: on.session, nonce2 },
+        }),
+        (text, uuids) => pick(parseAnswer(walkAnswer, text)?.walks, uuids),
+      );
+      return merged(answer);
+    },
+
+    /** Openings go to the store as they come, under their hash: histories stay small. Not timed, so a lost answer is asked for again. */
+    async openOnAgents({
+      samples,
+      ...on
+    }: OnAgents & { samples: NonNullable<ProofSession['samples']> }): Promise<
+      AgentAnswer<{ key: string; sha256: string }>
+    > {
+      for (let tries = 1; ; tries++) {
+        const answer = merged(
+          await askAll(
+            on,
+            (uuids) => ({
+              method: 'POST',
+              path: '/povw/open',
+              withinMs: 60_000,
+              maxAnswerBytes: OPENINGS_BYTES,
+              body: { session: on.session, samples: pick(samples, uuids) ?? {} },
+            }),
+            (text, uuids) => pick(parseAnswer(openAnswer, text)?.openings, uuids),
+          ),
+        );
+        if (answer.kind === 'silent' && tries < OPEN_TRIES) {
+          await beating(() => delay(2000 * tries, undefined, { signal: cancellationSignal() }));
+          continue;
+        }
+        if (answer.kind !== 'answered') return answer;
+        const { key, sha256 } = await blobs.putByContent('proofs', JSON.stringify(answer.value), 'application/json');
+        return { ...answer, value: { key, sha256 } };
+      }
+    },
+
+    /** Best effort: a session that stays behind expires at the agent. */
+    async releaseAgents({ nodes, minerHotkey, session }: OnAgents): Promise<void> {
+      await Promise.all(
+        hostsOf(nodes).map(({ host, port }) =>
+          agents.call(
+            { host, port, minerHotkey },
+            { method: 'DELETE', path: `/povw/${session}`, purpose: 'graval', withinMs: 5000, maxAnswerBytes: 1024 },
+          ),
+        ),
+      );
+    },
+  };
+}
+export type NodeActivities = ReturnType<typeof createNodeActivities>;
+
+/** As the wire and the rows have it; workflows are named by the second half. */
+export const fullTaskId = (minerHotkey: string, taskId: string): string => `${minerHotkey}::${taskId}`;
+
+const provableNode = (node: AnnouncedNode): ProvableNode => ({
+  uuid: node.uuid,
+  gpuType: node.gpuIdentifier.toLowerCase(),
+  vramBytes: (gpuType(node.gpuIdentifier)?.memoryGb ?? 0) * 1e9,
+  name: node.name,
+  memory: node.memory,
+  clockRate: node.clockRate,
+  deviceIndex: node.deviceIndex,
+  host: node.verificationHost,
+  port: node.verificationPort,
+});
+
+/** 1 … 2^63 − 1 as decimal text. */
+function randomSeed(): string {
+  const seed = randomBytes(8).readBigUInt64BE() >> 1n;
+  return String(seed === 0n ? 1n : seed);
+}

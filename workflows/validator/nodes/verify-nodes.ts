@@ -1,0 +1,154 @@
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  CancellationScope,
+  isCancellation,
+  log,
+  proxyActivities,
+  uuid4,
+} from '@temporalio/workflow';
+import type { AgentAnswer, NodeActivities } from '../../../activities/validator/nodes/node-activities.ts';
+import type { ProofSession, ProofSessionActivities, ProofVerificationActivities } from '../../domain/proof/plugin.ts';
+import { summariseProof } from '../../domain/proof/proof-summary.ts';
+import { TASK_QUEUES } from '../../task-queues.ts';
+import type { NodePolicy, ProvableNode, VerificationOutcome } from './messages.ts';
+
+const { beginProof, acceptCommit, acceptWalk } = proxyActivities<ProofSessionActivities>({
+  startToCloseTimeout: '10 seconds',
+  scheduleToCloseTimeout: '1 minute', // a prover holds its memory meanwhile
+});
+const { verifyProof } = proxyActivities<ProofVerificationActivities>({
+  taskQueue: TASK_QUEUES.gpu,
+  startToCloseTimeout: '10 minutes',
+  heartbeatTimeout: '30 seconds',
+  scheduleToCloseTimeout: '30 minutes',
+});
+const { askDeviceInfo, openOnAgents } = proxyActivities<NodeActivities>({
+  startToCloseTimeout: '6 minutes', // 20 challenges of 12 s; openings of 16 GPUs over a slow line
+  heartbeatTimeout: '30 seconds',
+  retry: { maximumAttempts: 3 },
+});
+const { releaseAgents } = proxyActivities<NodeActivities>({
+  startToCloseTimeout: '30 seconds',
+  retry: { maximumAttempts: 3 },
+});
+
+/** Slower than the limit is refused; the line gets this much more to say so. */
+const LINE_MS = 15_000;
+/** A timed step is never repeated within a proof: a second answer could be prepared while the first one "was lost". */
+const timed = (limitMs: number) =>
+  proxyActivities<NodeActivities>({
+    startToCloseTimeout: limitMs + 2 * LINE_MS,
+    heartbeatTimeout: '30 seconds',
+    retry: { maximumAttempts: 1 },
+  });
+
+export interface VerifyNodes {
+  nodes: ProvableNode[];
+  minerHotkey: string;
+  plugin: NodePolicy['plugin'];
+  configId: string;
+}
+
+/** One proof of all the nodes in the same window, so that none lends its memory to another. Faults are outcomes. */
+export async function verifyNodes(input: VerifyNodes): Promise<VerificationOutcome> {
+  try {
+    return await prove(input);
+  } catch (err) {
+    if (isCancellation(err)) throw err;
+    const refusal = refusalOf(err);
+    if (refusal) return { kind: 'failed', reason: refusal, summary: null };
+    log.warn('node.proof_unclear', { configId: input.configId, error: String(err) });
+    return { kind: 'unclear', reason: 'the validator could not finish the proof' };
+  }
+}
+
+async function prove({ nodes, minerHotkey, plugin, configId }: VerifyNodes): Promise<VerificationOutcome> {
+  if (plugin !== 'none') {
+    const told = await askDeviceInfo({ nodes, minerHotkey });
+    if (told.kind !== 'answered') return unanswered('device info', told);
+  }
+  const session = await beginProof({
+    plugin,
+    configId,
+    minerHotkey,
+    transportPublicKey: '0'.repeat(64),
+    gpus: nodes.map(({ uuid, gpuType, vramBytes }) => ({ uuid, gpuType, vramBytes })),
+  });
+  if (plugin === 'none') return conclude(session, null, null, null);
+  const agentSession = uuid4();
+  try {
+    return await converse(session, nodes, minerHotkey, agentSession);
+  } finally {
+    await CancellationScope.nonCancellable(() => releaseAgents({ nodes, minerHotkey, session: agentSession })).catch(
+      (err: unknown) => {
+        log.info('node.agent_not_released', { configId, error: String(err) }); // it expires by itself
+      },
+    );
+  }
+}
+
+async function converse(
+  begun: ProofSession,
+  nodes: ProvableNode[],
+  minerHotkey: string,
+  agentSession: string,
+): Promise<VerificationOutcome> {
+  const fillLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.fillLimitMs));
+  const walkLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.walkLimitMs));
+  const agents = { nodes, minerHotkey, session: agentSession };
+
+  const committed = await timed(fillLimitMs).commitOnAgents({
+    ...agents,
+    challenges: begun.challenges,
+    withinMs: fillLimitMs + LINE_MS,
+  });
+  if (committed.kind !== 'answered') return unanswered('commit', committed);
+  const waiting = await acceptCommit({ session: begun, roots: committed.value, elapsedMs: committed.elapsedMs });
+
+  const walked = await timed(walkLimitMs).walkOnAgents({
+    ...agents,
+    nonce2: waiting.nonce2 ?? '',
+    withinMs: walkLimitMs + LINE_MS,
+  });
+  if (walked.kind !== 'answered') return unanswered('walk', walked);
+  const sampled = await acceptWalk({ session: waiting, walks: walked.value, elapsedMs: walked.elapsedMs });
+
+  const opened = await openOnAgents({ ...agents, samples: sampled.samples ?? {} });
+  // Whoever stays silent once the samples are known would otherwise get other ones.
+  if (opened.kind !== 'answered') return { kind: 'failed', reason: `open: ${opened.detail}`, summary: null };
+  return conclude(sampled, opened.value, committed.elapsedMs, walked.elapsedMs);
+}
+
+async function conclude(
+  session: ProofSession,
+  openings: { key: string; sha256: string } | null,
+  fillMs: number | null,
+  walkMs: number | null,
+): Promise<VerificationOutcome> {
+  const verdict = await verifyProof({ session, openings });
+  const summary = summariseProof(session, verdict, fillMs, walkMs);
+  if (verdict.verified) return { kind: 'verified', atMs: Date.now(), summary };
+  const culprit = verdict.verdicts.find((each) => !each.verified);
+  return { kind: 'failed', reason: culprit ? `GPU ${culprit.gpuUuid}: ${verdict.reason}` : verdict.reason, summary };
+}
+
+function unanswered(step: string, answer: Exclude<AgentAnswer<unknown>, { kind: 'answered' }>): VerificationOutcome {
+  const reason = `${step}: ${answer.detail}`;
+  return answer.kind === 'silent' ? { kind: 'silent', reason } : { kind: 'failed', reason, summary: null };
+}
+
+/** The text of a step's "no" (late, malformed); null when the error is a fault. */
+function refusalOf(err: unknown): string | null {
+  const cause = err instanceof ActivityFailure ? err.cause : err;
+  return cause instanceof ApplicationFailure && (cause.type === 'proof.refused' || cause.type === 'request.invalid')
+    ? cause.message
+    : null;
+}
+
+/** An agent that never answered, or a proof we never finished, ends as a failure with its reason. */
+export function settledOf(outcome: VerificationOutcome): Extract<VerificationOutcome, { kind: 'verified' | 'failed' }> {
+  return outcome.kind === 'verified' || outcome.kind === 'failed'
+    ? outcome
+    : { kind: 'failed', reason: outcome.reason, summary: null };
+}
