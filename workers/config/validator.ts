@@ -74,6 +74,8 @@ const schema = z.object({
   CANOPY_FORGE_CONCURRENCY: z.coerce.number().int().min(1).max(64).default(1),
 
   CANOPY_PROOF: z.enum(['none', 'simulated']).default('simulated'),
+  /** How often a GPU is proven again. */
+  CANOPY_REVERIFY_INTERVAL_MS: milliseconds().default(86_400_000),
   CANOPY_CLAIM_DEADLINE_MS: milliseconds().default(7_200_000),
   CANOPY_PROOF_DEADLINE_MS: milliseconds().default(150_000),
   CANOPY_ACTIVATION_DEADLINE_MS: milliseconds().default(5_400_000),
