@@ -12,7 +12,7 @@ const ROOT = join(import.meta.dirname, '..');
 export async function workflowBundle(entryFile: string, cacheDir: string): Promise<WorkflowBundlePath> {
   const codePath = join(cacheDir, `workflows-${await hashOfSources(entryFile)}.js`);
   if (await exists(codePath)) return { codePath };
-  const { code } = await bundleWorkflowCode({ workflowsPath: entryFile, logger: SILENT });
+  const code = await bundle(entryFile);
   await mkdir(cacheDir, { recursive: true });
   const draft = `${codePath}.${process.pid}`;
   await writeFile(draft, code);
@@ -39,5 +39,17 @@ const exists = (path: string): Promise<boolean> =>
   );
 
 const ignore = (): void => {};
-/** webpack reports every module; what fails is thrown. */
-const SILENT = { log: ignore, trace: ignore, debug: ignore, info: ignore, warn: ignore, error: ignore };
+
+/** webpack tells every module it meets; only what it says when it fails is worth reading. */
+async function bundle(entryFile: string): Promise<string> {
+  const complaints: string[] = [];
+  const error = (message: string): void => void complaints.push(message);
+  const logger = { log: ignore, trace: ignore, debug: ignore, info: ignore, warn: ignore, error };
+  try {
+    return (await bundleWorkflowCode({ workflowsPath: entryFile, logger })).code;
+  } catch (err) {
+    throw new Error(`workflows of ${relative(ROOT, entryFile)} do not bundle: ${complaints.join('\n')}`, {
+      cause: err,
+    });
+  }
+}

@@ -1,2 +1,9 @@
 /** Bundle entry of the validator's workflows: one line a capability. */
 export {};
+export { imageBuild } from './validator/images/image-build.ts';
+export { chuteDeployment } from './validator/chutes/chute-deployment.ts';
+export { instanceLifecycle } from './validator/instances/instance-lifecycle.ts';
+export { nodeRegistration } from './validator/nodes/node-registration.ts';
+export { nodeLifecycle } from './validator/nodes/node-lifecycle.ts';
+export { auditExport } from './validator/exports/audit-export.ts';
+export { metagraphSync } from './validator/metagraph/metagraph-sync.ts';

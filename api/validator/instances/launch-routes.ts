@@ -1,0 +1,207 @@
+import { createHmac } from 'node:crypto';
+import { Router, type RequestHandler, type Response } from 'express';
+import { WorkflowNotFoundError, type WorkflowHandle } from '@temporalio/client';
+import { readGrant, readLaunch, type LaunchRow } from '../../../activities/validator/instances/launch-store.ts';
+import { Refusal, type RefusalCode } from '../../../workflows/domain/errors.ts';
+import { instanceWorkflowId } from '../../../workflows/ids.ts';
+import { requestLaunch } from '../../../workflows/validator/chutes/messages.ts';
+import type { instanceLifecycle } from '../../../workflows/validator/instances/instance-lifecycle.ts';
+import {
+  activateInstance,
+  claimInstance,
+  instanceStatus,
+  submitCommit,
+  submitProof,
+  submitWalk,
+} from '../../../workflows/validator/instances/messages.ts';
+import { describeRoute } from '../../http/openapi.ts';
+import { jsonBodyOf, rawBody } from '../../http/raw-body.ts';
+import { parse } from '../../http/validate.ts';
+import { launchOf, minerOf } from '../auth/auth.ts';
+import { mintLaunchToken } from '../auth/launch-token.ts';
+import { startChute } from '../chutes/deploy-chute.ts';
+import type { ValidatorDeps } from '../deps.ts';
+import { renderClaim, renderVerified } from './render-launch.ts';
+import { claimBody, claimOf, commitBody, launchQuery, proofBody, walkBody } from './wire.ts';
+
+const CLAIM_LIMIT_BYTES = 16 * 1024 ** 2;
+const STEP_LIMIT_BYTES = 1024 ** 2;
+const PROOF_LIMIT_BYTES = 64 * 1024 ** 2;
+const base = '/instances/launch_config';
+
+/** The launch conversation, spec/validator-api.md §2.6.1–2.6.4 and workflows/domain/protocol/launch.ts. */
+export function launchRoutes(deps: ValidatorDeps): Router {
+  const { auth, blobs, config, db, temporal } = deps;
+  const launchNow = async (res: Response): Promise<LaunchRow> => {
+    const launch = await readLaunch(db, launchOf(res).configId);
+    if (!launch) throw new Refusal('auth.unauthorized', 'launch token is not known');
+    return launch;
+  };
+  const instanceOf = ({ instance_id: id }: LaunchRow): WorkflowHandle<typeof instanceLifecycle> =>
+    temporal.workflow.getHandle(instanceWorkflowId(id));
+  const body = (limitBytes: number): RequestHandler => rawBody({ limitBytes, withinMs: 120_000 });
+
+  const router = Router();
+  router.get(base, auth.registered({ purpose: 'launch' }), async (req, res) => {
+    const requestedAtMs = Date.now();
+    const { chute_id: chuteId, job_id: jobId } = parse(launchQuery, req.query, 'query');
+    const { hotkey, coldkey, uid, blacklistReason } = minerOf(res);
+    if (blacklistReason !== null) throw new Refusal('auth.forbidden', `hotkey is blacklisted: ${blacklistReason}`);
+    if (!(await db('chutes').where({ chute_id: chuteId }).first('chute_id')))
+      throw new Refusal('resource.not_found', 'Chute not found');
+    if (jobId !== undefined) throw new Refusal('resource.not_found', 'jobs are not offered');
+    const request = { minerHotkey: hotkey, minerColdkey: coldkey, minerUid: uid, requestedAtMs };
+    const { configId } = await temporal.workflow.executeUpdateWithStart(requestLaunch, {
+      startWorkflowOperation: startChute(chuteId),
+      args: [request],
+    });
+    const grant = await readGrant(db, configId);
+    if (!grant) throw new Refusal('resource.not_found', 'Chute not found');
+    const token = await mintLaunchToken(config, {
+      sub: configId,
+      iat: Math.floor(grant.issuedAt.getTime() / 1000),
+      env_key: grant.envKey,
+      chute_id: chuteId,
+      egress: grant.allowsEgress,
+      lock_modules: false,
+      env_type: 'graval',
+    });
+    deps.log.info({ event: 'launch.permitted', configId, chuteId, hotkey }, 'launch.permitted');
+    res.json({ token, config_id: configId });
+  });
+
+  // Derived, not stored: the same 32 hex characters for the life of the config (§7.2 step 1).
+  router.get(`${base}/:configId/nonce`, auth.launchToken, (_req, res) => {
+    const nonce = createHmac('sha256', config.CANOPY_LAUNCH_KEY.reveal())
+      .update(`nonce:${launchOf(res).configId}`)
+      .digest('hex');
+    res.type('text/plain').send(nonce.slice(0, 32));
+  });
+
+  router.post(
+    [`${base}/:configId`, `${base}/:configId/graval`],
+    arrival,
+    auth.launchToken,
+    body(CLAIM_LIMIT_BYTES),
+    async (_req, res) => {
+      const claim = claimOf(parse(claimBody, jsonBodyOf(res)), arrivedAtMs(res));
+      const launch = await launchNow(res);
+      const { session } = await orEnded(
+        instanceOf(launch).executeUpdate(claimInstance, { args: [claim] }),
+        'auth.unauthorized',
+        'launch token was already used',
+      );
+      res.json(renderClaim(await launchNow(res), session, claim.gpus));
+    },
+  );
+
+  router.post(`${base}/:configId/povw/commit`, arrival, auth.launchToken, body(STEP_LIMIT_BYTES), async (_req, res) => {
+    const { roots } = parse(commitBody, jsonBodyOf(res));
+    const instance = instanceOf(await launchNow(res));
+    res.json(
+      await orEnded(instance.executeUpdate(submitCommit, { args: [{ roots, receivedAtMs: arrivedAtMs(res) }] })),
+    );
+  });
+
+  router.post(`${base}/:configId/povw/walk`, arrival, auth.launchToken, body(STEP_LIMIT_BYTES), async (_req, res) => {
+    const { walks } = parse(walkBody, jsonBodyOf(res));
+    const instance = instanceOf(await launchNow(res));
+    res.json(await orEnded(instance.executeUpdate(submitWalk, { args: [{ walks, receivedAtMs: arrivedAtMs(res) }] })));
+  });
+
+  router.put(
+    [`${base}/:configId`, `${base}/:configId/graval`],
+    arrival,
+    auth.launchToken,
+    body(PROOF_LIMIT_BYTES),
+    async (_req, res) => {
+      const { canopy } = parse(proofBody, jsonBodyOf(res));
+      const launch = await launchNow(res);
+      if (launch.failed_at) throw new Refusal('proof.refused', 'launch has failed');
+      const instance = instanceOf(launch);
+      const given =
+        canopy?.openings && Object.keys(canopy.openings).length > 0 ? JSON.stringify(canopy.openings) : null;
+      const blob =
+        given === null ? null : await blobs.putByContent(`proofs/${launch.config_id}`, given, 'application/json');
+      const openings = blob ? { key: blob.key, sha256: blob.sha256 } : null;
+      const { verifiedAt } = await orEnded(
+        instance.executeUpdate(submitProof, { args: [{ openings, receivedAtMs: arrivedAtMs(res) }] }),
+      );
+      const { session } = await instance.query(instanceStatus);
+      if (!session) throw new Error(`verified instance ${launch.instance_id} has no proof session`);
+      res.json(await renderVerified(deps, launch, session, verifiedAt));
+    },
+  );
+
+  router.get(`${base}/:configId/activate`, auth.launchToken, async (_req, res) => {
+    await orEnded(instanceOf(await launchNow(res)).executeUpdate(activateInstance, { args: [] }));
+    res.json({ ok: true });
+  });
+  return router;
+}
+
+/** When the request's head came: uploads and queues after this moment are on the prover's clock, answers before it are not. */
+const arrival: RequestHandler = (_req, res, next) => {
+  res.locals.arrivedAtMs = Date.now();
+  next();
+};
+const arrivedAtMs = (res: Response): number => res.locals.arrivedAtMs as number;
+
+/** An instance whose workflow has ended is gone, whatever is asked of it. */
+async function orEnded<T>(
+  update: Promise<T>,
+  code: RefusalCode = 'resource.not_found',
+  detail = 'Instance was deleted',
+): Promise<T> {
+  try {
+    return await update;
+  } catch (err) {
+    throw err instanceof WorkflowNotFoundError ? new Refusal(code, detail, { cause: err }) : err;
+  }
+}
+
+describeRoute({
+  method: 'get',
+  path: base,
+  summary: 'Permission to launch an instance: a launch token',
+  auth: 'registered',
+  purpose: 'launch',
+  query: launchQuery,
+});
+for (const suffix of ['', '/graval']) {
+  describeRoute({
+    method: 'post',
+    path: `${base}/:configId${suffix}`,
+    summary: 'Claim: the instance with its GPUs; starts the proof',
+    auth: 'launch',
+    body: claimBody,
+  });
+  describeRoute({
+    method: 'put',
+    path: `${base}/:configId${suffix}`,
+    summary: 'Openings of the proof; the answer carries code and session secret',
+    auth: 'launch',
+    body: proofBody,
+  });
+}
+describeRoute({ method: 'get', path: `${base}/:configId/nonce`, summary: 'Nonce of the launch, text', auth: 'launch' });
+describeRoute({
+  method: 'post',
+  path: `${base}/:configId/povw/commit`,
+  summary: 'Roots of the filled memory',
+  auth: 'launch',
+  body: commitBody,
+});
+describeRoute({
+  method: 'post',
+  path: `${base}/:configId/povw/walk`,
+  summary: 'Digests of the walk',
+  auth: 'launch',
+  body: walkBody,
+});
+describeRoute({
+  method: 'get',
+  path: `${base}/:configId/activate`,
+  summary: 'The instance serves from now on',
+  auth: 'launch',
+});

@@ -1,0 +1,56 @@
+import { ScheduleAlreadyRunning, ScheduleOverlapPolicy, type Client, type ScheduleOptions } from '@temporalio/client';
+import { metagraphWorkflowId } from '../workflows/ids.ts';
+import { TASK_QUEUES } from '../workflows/task-queues.ts';
+import type { auditExport } from '../workflows/validator/exports/audit-export.ts';
+import type { metagraphSync } from '../workflows/validator/metagraph/metagraph-sync.ts';
+
+/** Every schedule of the validator. The run's workflow id gets a timestamp appended by the server. */
+const validatorSchedules = ({ netuid }: { netuid: number }): ScheduleOptions[] => [
+  {
+    scheduleId: metagraphWorkflowId(netuid),
+    spec: { intervals: [{ every: '30 seconds' }] },
+    policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '1 minute' },
+    action: {
+      type: 'startWorkflow',
+      workflowType: 'metagraphSync' satisfies (typeof metagraphSync)['name'],
+      workflowId: metagraphWorkflowId(netuid),
+      args: [{ netuid }],
+      taskQueue: TASK_QUEUES.validator,
+      workflowExecutionTimeout: '5 minutes',
+    },
+  },
+  {
+    // Exports every closed hour without a file and makes partitions ahead: how often it looks decides nothing.
+    scheduleId: 'audit-export',
+    spec: { intervals: [{ every: '10 minutes' }] },
+    policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '10 minutes' },
+    action: {
+      type: 'startWorkflow',
+      workflowType: 'auditExport' satisfies (typeof auditExport)['name'],
+      workflowId: 'audit-export',
+      args: [],
+      taskQueue: TASK_QUEUES.validator,
+    },
+  },
+];
+
+/** Creates or updates each schedule and runs it once now; two workers starting together agree. */
+export async function ensureValidatorSchedules(client: Client, options: { netuid: number }): Promise<void> {
+  for (const schedule of validatorSchedules(options)) {
+    try {
+      await client.schedule.create(schedule);
+    } catch (err) {
+      if (!(err instanceof ScheduleAlreadyRunning)) throw err;
+      const { spec, policies, action } = schedule;
+      await client.schedule
+        .getHandle(schedule.scheduleId)
+        .update(({ state }) => ({
+          state,
+          spec,
+          policies: policies ?? {},
+          action: { ...action, workflowId: action.workflowId ?? schedule.scheduleId },
+        }));
+    }
+    await client.schedule.getHandle(schedule.scheduleId).trigger(ScheduleOverlapPolicy.SKIP);
+  }
+}
