@@ -25,14 +25,14 @@ export interface RouteDescription {
   status?: number;
 }
 
-const described: RouteDescription[] = [];
+const described = new Map<string, RouteDescription>();
 
 /** Called beside each route when its module loads: what is mounted is what the document tells. */
 export function describeRoute(route: RouteDescription): void {
-  described.push(route);
+  described.set(`${route.method} ${route.path}`, route);
 }
 
-export const describedRoutes = (): readonly RouteDescription[] => described;
+export const describedRoutes = (): readonly RouteDescription[] => [...described.values()];
 
 const toSchema = (type: z.ZodType, io: 'input' | 'output'): object => {
   const { $schema: _drop, ...schema } = z.toJSONSchema(type, {
@@ -112,7 +112,7 @@ function operation(route: RouteDescription): object {
 /** The OpenAPI 3.1 document of every described route. */
 export function openapiDocument({ title, version, url }: { title: string; version: string; url: string }): object {
   const paths: Record<string, Record<string, object>> = {};
-  for (const route of described) (paths[openapiPath(route.path)] ??= {})[route.method] = operation(route);
+  for (const route of described.values()) (paths[openapiPath(route.path)] ??= {})[route.method] = operation(route);
   const header = (name: string, description: string) => ({ type: 'apiKey', in: 'header', name, description });
   return {
     openapi: '3.1.0',

@@ -472,6 +472,7 @@ test('templates escape values, attributes included; only web addresses become li
       url: 'http://x',
       temporalUiUrl: null,
       proof: 'none',
+      isInside: false,
       parts: {},
       services: [],
       overview: null,

@@ -12,6 +12,8 @@ export interface Landing {
   url: string;
   temporalUiUrl: string | null;
   proof: string;
+  /** `/metrics` answers only those who come from inside */
+  isInside: boolean;
   parts: Record<string, boolean>;
   services: Service[];
   /** null when the database cannot be asked */
@@ -20,14 +22,23 @@ export interface Landing {
 }
 
 /** What runs, how it is, what happened lately. */
-export function renderLanding({ url, temporalUiUrl, proof, parts, services, overview, now }: Landing): string {
+export function renderLanding({
+  url,
+  temporalUiUrl,
+  proof,
+  isInside,
+  parts,
+  services,
+  overview,
+  now,
+}: Landing): string {
   return page({
     title: 'Network',
     nav: [
       ...(temporalUiUrl ? [{ name: 'Temporal', href: linkTo(temporalUiUrl) }] : []),
       { name: 'API', href: '/docs' },
       { name: 'OpenAPI', href: '/openapi.json' },
-      { name: 'Metrics', href: '/metrics' },
+      ...(isInside ? [{ name: 'Metrics', href: '/metrics' }] : []),
     ],
     body: html`${
         proof === 'simulated'

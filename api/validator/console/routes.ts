@@ -16,7 +16,7 @@ export function consoleRoutes(deps: ValidatorDeps): Router {
     next();
   });
 
-  router.get('/', async (_req, res) => {
+  router.get('/', async (req, res) => {
     const parts = await checkParts(deps);
     const overview = parts.postgres ? await readOverview(db) : null; // the page still says what is down
     res
@@ -27,6 +27,7 @@ export function consoleRoutes(deps: ValidatorDeps): Router {
           url: config.CANOPY_PUBLIC_URL,
           temporalUiUrl: config.CANOPY_TEMPORAL_UI_URL ?? null,
           proof: config.CANOPY_PROOF,
+          isInside: !req.headers['x-forwarded-for'],
           parts,
           services: listedServices(config.CANOPY_SERVICES),
           overview,

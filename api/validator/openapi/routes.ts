@@ -3,6 +3,8 @@ import { describedRoutes, openapiDocument, type RouteDescription } from '../../h
 import { html, type Html } from '../console/html.ts';
 import { page } from '../console/page.ts';
 import type { ValidatorDeps } from '../deps.ts';
+import { describeChutes } from './describe-chutes.ts';
+import { describeNetwork } from './describe-network.ts';
 
 const AUTH_WORDS: Record<RouteDescription['auth'], string> = {
   none: 'anyone',
@@ -69,3 +71,6 @@ function renderDocs(routes: readonly RouteDescription[]): string {
       ${sections}`,
   });
 }
+
+describeChutes();
+describeNetwork();
