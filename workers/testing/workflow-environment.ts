@@ -1,10 +1,19 @@
 import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { SEARCH_ATTRIBUTES } from '../../workflows/search-attributes.ts';
+
+const KEYWORD = 2; // temporal.api.enums.v1.IndexedValueType
 
 /** Months in milliseconds; no schedules and no listing here (use the real server for those). Tear it down in afterAll. */
 export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvironment> {
   const path = process.env.CANOPY_TEST_TIME_SKIPPING;
   if (!path) throw new Error('tests run through jest, whose global setup prepares the time-skipping server');
-  return TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } });
+  const env = await startTimeSkipping(path);
+  // Without them every upsert fails its workflow task, silently and for ever.
+  await env.connection.operatorService.addSearchAttributes({
+    namespace: env.namespace ?? 'default',
+    searchAttributes: Object.fromEntries(Object.values(SEARCH_ATTRIBUTES).map(({ name }) => [name, KEYWORD])),
+  });
+  return env;
 }
 
 /** The run's real server, namespace `validator`: visibility, schedules, queries across processes. */
@@ -14,3 +23,12 @@ export async function connectTestTemporal(namespace = 'validator'): Promise<Test
   return TestWorkflowEnvironment.createFromExistingServer({ address, namespace });
 }
 
+/** The SDK gives the server five seconds to listen; on a machine busy with other suites a JVM needs another try. */
+async function startTimeSkipping(path: string, tries = 5): Promise<TestWorkflowEnvironment> {
+  try {
+    return await TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } });
+  } catch (err) {
+    if (tries <= 1) throw err;
+    return startTimeSkipping(path, tries - 1);
+  }
+}

@@ -1,13 +1,51 @@
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { Launch } from '../../domain/chutes/decide-launch.ts';
+import type { RollingUpdate } from '../../domain/chutes/plan-chute.ts';
 import type { RemovalCode } from '../../domain/instances/removal.ts';
 
 /** A chute as its workflow needs it; the whole definition is in its row. */
-export interface ChuteDeployment { chuteId: string; version: string; targetCount: number }
+export interface ChuteDeployment {
+  chuteId: string;
+  version: string;
+  targetCount: number;
+}
 
-/** Everything of a `POST /chutes/` once checked; code travels as a blob when it is large. */
-export interface DeployChute { definitionKey: string; definitionSha256: string; userId: string; chuteId: string }
+/** A checked `POST /chutes/`. The whole definition is the blob (`ChuteDefinition` as JSON); what the workflow decides by is here. */
+export interface DeployChute {
+  definitionKey: string;
+  definitionSha256: string;
+  userId: string;
+  chuteId: string;
+  version: string;
+  public: boolean;
+  /** at the API's edge: money is dated by it */
+  receivedAtMs: number;
+}
 
-export interface LaunchRequest { minerHotkey: string; minerColdkey: string; minerUid: number; requestedAtMs: number }
+/** Input of `chute/<chute_id>`. Without `resume` it starts from its rows, whatever they hold. */
+export interface ChuteInput {
+  chuteId: string;
+  resume?: ChuteMemory;
+}
+
+/** Everything the workflow knows; carried whole when it continues as new. */
+export interface ChuteMemory {
+  deployment: (ChuteDeployment & { public: boolean }) | null;
+  launches: Record<string, Launch>;
+  rolling: RollingUpdate | null;
+  deleting: boolean;
+  deleted: boolean;
+  wantingSinceMs: number | null;
+  announcedAtMs: number | null;
+  demanded: boolean;
+}
+
+export interface LaunchRequest {
+  minerHotkey: string;
+  minerColdkey: string;
+  minerUid: number;
+  requestedAtMs: number;
+}
 
 /** One writer per chute: permissions are given one at a time, so the target is never overshot by a race. */
 export const deployChute = defineUpdate<{ version: string; created: boolean }, [DeployChute]>('deployChute');
@@ -18,9 +56,10 @@ export const setTargetCount = defineUpdate<{ targetCount: number }, [{ targetCou
 export const deleteChute = defineUpdate<{ chuteId: string }, []>('deleteChute');
 
 /** Sent by `instance/<id>` as facts; the chute re-reads its rows and repairs. */
-export const instanceChanged = defineSignal<[{ instanceId: string; minerHotkey: string; status: 'verified' | 'active' | 'gone'; code: RemovalCode | null }]>(
-  'instanceChanged',
-);
+export const instanceChanged =
+  defineSignal<
+    [{ instanceId: string; minerHotkey: string; status: 'verified' | 'active' | 'gone'; code: RemovalCode | null }]
+  >('instanceChanged');
 /** Somebody asked for the chute while nothing served it (warm-up): announce again now. */
 export const demandSeen = defineSignal('demandSeen');
 
