@@ -212,10 +212,15 @@ interface Ran {
 
 function runPodman(podman: string, args: string[], signal?: AbortSignal): Promise<Ran> {
   return new Promise((resolve, reject) => {
-    execFile(podman, args, { maxBuffer: 32 * 1024 * 1024, ...(signal ? { signal } : {}) }, (err, stdout, stderr) => {
-      if (err && typeof err.code !== 'number') reject(err);
-      else resolve({ code: err ? Number(err.code) : 0, stdout, stderr });
-    });
+    execFile(
+      podman,
+      args,
+      { maxBuffer: 32 * 1024 * 1024, env: process.env, ...(signal ? { signal } : {}) },
+      (err, stdout, stderr) => {
+        if (err && typeof err.code !== 'number') reject(err);
+        else resolve({ code: err ? Number(err.code) : 0, stdout, stderr });
+      },
+    );
   });
 }
 
