@@ -20,12 +20,12 @@ export interface RunWorkerOptions {
 export async function runWorkers({ program, temporalAddress, namespace, log, metricsPort, worker, close }: RunWorkerOptions): Promise<void> {
   Runtime.install({
     logger: {
-      log: (level, message, meta) => log[level === 'WARN' ? 'warn' : level === 'ERROR' ? 'error' : 'debug']({ ...meta }, message),
-      trace: (message, meta) => log.trace({ ...meta }, message),
-      debug: (message, meta) => log.debug({ ...meta }, message),
-      info: (message, meta) => log.info({ ...meta }, message),
-      warn: (message, meta) => log.warn({ ...meta }, message),
-      error: (message, meta) => log.error({ ...meta }, message),
+      log: (level, message, meta) => log[LEVELS[level]](fieldsOf(meta), message),
+      trace: (message, meta) => log.trace(fieldsOf(meta), message),
+      debug: (message, meta) => log.debug(fieldsOf(meta), message),
+      info: (message, meta) => log.info(fieldsOf(meta), message),
+      warn: (message, meta) => log.warn(fieldsOf(meta), message),
+      error: (message, meta) => log.error(fieldsOf(meta), message),
     },
     shutdownSignals: [],
   });
@@ -56,6 +56,13 @@ export async function runWorkers({ program, temporalAddress, namespace, log, met
     await connection.close();
     log.info({ event: 'worker.stopped', program }, 'worker.stopped');
   }
+}
+
+const LEVELS = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARN: 'warn', ERROR: 'error' } as const;
+
+/** The SDK's fields, its error under the name that is rendered with its stack and causes; task tokens mean nothing to a reader. */
+function fieldsOf({ error, taskToken: _token, ...meta }: Record<string | symbol, unknown> = {}): Record<string, unknown> {
+  return error === undefined ? meta : { ...meta, err: error };
 }
 
 /** `/metrics` and `/health` of a program that serves nothing else. */

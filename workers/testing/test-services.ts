@@ -29,7 +29,7 @@ export async function startTestServices(): Promise<{ stop: () => Promise<void> }
   const pgPort = await free();
   const temporalPort = await free();
   const [postgres, temporal, s3] = await Promise.all([
-    startPostgres({ dir: join(dir, 'postgres'), port: pgPort, password: 'test', ephemeral: true, maxConnections: 300 }),
+    startPostgres({ dir: join(dir, 'postgres'), port: pgPort, password: 'test', logFile: join(dir, 'postgres.log'), ephemeral: true, maxConnections: 300 }),
     startTemporal({
       binary: tools.temporal, port: temporalPort, httpPort: await free(), metricsPort: await free(), namespaces: ['validator', 'miner-test'],
       logFile: join(dir, 'temporal.log'),

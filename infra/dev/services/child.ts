@@ -11,17 +11,25 @@ export interface SpawnOptions {
   logFile: string;
   env?: NodeJS.ProcessEnv;
   cwd?: string;
+  /** run as this user */
+  user?: { uid: number; gid: number };
+  /** how it is asked to end; SIGTERM unless it means something else there */
+  stopSignal?: NodeJS.Signals;
   /** true once it serves; polled, and given up on when the process ends */
   isReady: () => Promise<boolean>;
   readyWithinMs?: number;
   stopWithinMs?: number;
+  /** told before it is ready, so that a crash of ours leaves no unknown process */
+  onSpawn?: (pid: number) => Promise<void>;
+  /** gives up on a start that is under way, and ends the process */
+  signal?: AbortSignal;
 }
 
 /** Starts a process in a group of its own, its output in `logFile`, and waits until it serves. */
 export async function startService(options: SpawnOptions): Promise<Service> {
-  const { name, command, args, logFile, env, cwd, isReady, readyWithinMs = 30_000, stopWithinMs = 10_000 } = options;
+  const { name, command, args, logFile, env, cwd, isReady, user, stopSignal = 'SIGTERM', readyWithinMs = 30_000, stopWithinMs = 10_000 } = options;
   const out = openSync(logFile, 'a');
-  const child = spawn(command, args, { stdio: ['ignore', out, out], env: env ?? process.env, cwd, detached: true });
+  const child = spawn(command, args, { stdio: ['ignore', out, out], env: env ?? process.env, cwd, detached: true, ...user });
   closeSync(out);
   const exited = new Promise<number | null>((resolve) => {
     child.once('exit', (code) => resolve(code));
@@ -29,12 +37,17 @@ export async function startService(options: SpawnOptions): Promise<Service> {
   });
   await Promise.race([once(child, 'spawn'), exited]);
   if (child.pid === undefined) throw new Error(`${name}: ${command} cannot be started`);
-  const service: Service = { name, pid: child.pid, logFile, exited, stop: () => stopChild(child, exited, stopWithinMs) };
+  const service: Service = { name, pid: child.pid, logFile, exited, stop: () => stopChild(child, exited, stopSignal, stopWithinMs) };
+  await options.onSpawn?.(child.pid);
   let ended = false;
   void exited.then(() => (ended = true));
   const deadline = Date.now() + readyWithinMs;
   while (!(await isReady().catch(() => false))) {
     if (ended) throw new Error(`${name} ended before it was ready; its log: ${logFile}`);
+    if (options.signal?.aborted) {
+      await service.stop();
+      throw new Error(`${name} was stopped before it was ready`);
+    }
     if (Date.now() > deadline) {
       await service.stop();
       throw new Error(`${name} was not ready within ${readyWithinMs} ms; its log: ${logFile}`);
@@ -44,9 +57,9 @@ export async function startService(options: SpawnOptions): Promise<Service> {
   return service;
 }
 
-async function stopChild(child: ChildProcess, exited: Promise<number | null>, withinMs: number): Promise<void> {
+async function stopChild(child: ChildProcess, exited: Promise<number | null>, signal: NodeJS.Signals, withinMs: number): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
-  child.kill('SIGTERM');
+  child.kill(signal);
   const late = setTimeout(() => killGroup(child.pid), withinMs);
   await exited;
   clearTimeout(late);
