@@ -88,7 +88,7 @@ export async function insertPermission(
 ): Promise<Permission> {
   const [configId, instanceId] = [randomUUID(), randomUUID()];
   const { privateKey, publicKey } = generateKeyPairSync('x25519');
-  const { version } = (await knex('chutes').where({ chute_id: chuteId }).first<{ version: string }>('version'))!;
+  const { version }: { version: string } = await knex('chutes').where({ chute_id: chuteId }).first('version');
   await knex('launch_configs').insert({
     config_id: configId,
     instance_id: instanceId,

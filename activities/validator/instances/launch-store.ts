@@ -49,8 +49,8 @@ export interface HandoverRow {
   ref_str: string;
 }
 
-export const readHandover = async (db: Knex, instanceId: string): Promise<HandoverRow | null> =>
-  ((await db('instances')
+export async function readHandover(db: Knex, instanceId: string): Promise<HandoverRow | null> {
+  const row: HandoverRow | undefined = await db('instances')
     .leftJoin('chutes', (on) =>
       on.on('chutes.chute_id', 'instances.chute_id').andOn('chutes.version', 'instances.version'),
     )
@@ -63,7 +63,9 @@ export const readHandover = async (db: Knex, instanceId: string): Promise<Handov
       'concurrency',
       'filename',
       'ref_str',
-    )) as HandoverRow | undefined) ?? null;
+    );
+  return row ?? null;
+}
 
 export interface LogSource {
   host: string;
@@ -73,8 +75,10 @@ export interface LogSource {
   public: boolean;
 }
 
-export const readLogSource = async (db: Knex, instanceId: string): Promise<LogSource | null> =>
-  ((await db('instances')
+export async function readLogSource(db: Knex, instanceId: string): Promise<LogSource | null> {
+  const row: LogSource | undefined = await db('instances')
     .join('chutes', 'chutes.chute_id', 'instances.chute_id')
     .where({ instance_id: instanceId })
-    .first('host', 'port_mappings', 'miner_hotkey', 'user_id', 'public')) as LogSource | undefined) ?? null;
+    .first('host', 'port_mappings', 'miner_hotkey', 'user_id', 'public');
+  return row ?? null;
+}

@@ -74,6 +74,7 @@ async function get(
 }
 
 const wordOf = (err: unknown): string => {
-  if (!(err instanceof Error)) return 'unreachable';
-  return 'code' in err && typeof err.code === 'string' ? err.code : err.message;
+  if (typeof err !== 'object' || err === null) return 'unreachable';
+  if ('code' in err && typeof err.code === 'string') return err.code;
+  return 'message' in err && typeof err.message === 'string' ? err.message : 'unreachable';
 };

@@ -47,7 +47,7 @@ async function readMembers(file: string): Promise<Member[] | string> {
   try {
     content = JSON.parse(await readFile(file, 'utf8'));
   } catch (err) {
-    return `snapshot is not readable: ${err instanceof Error && 'code' in err ? String(err.code) : 'not JSON'}`;
+    return `snapshot is not readable: ${typeof err === 'object' && err !== null && 'code' in err ? String(err.code) : 'not JSON'}`;
   }
   const parsed = snapshot.safeParse(content);
   if (!parsed.success) return `snapshot is malformed at ${parsed.error.issues[0]?.path.join('.') ?? ''}`;

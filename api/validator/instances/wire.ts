@@ -1,5 +1,5 @@
-import { X509Certificate } from 'node:crypto';
 import { z } from 'zod';
+import { certificateFingerprint } from '../../../activities/validator/instances/claim-instance.ts';
 import { Refusal } from '../../../workflows/domain/errors.ts';
 import type { GpuOpenings } from '../../../workflows/domain/proof/messages.ts';
 import { CANOPY_TRANSPORT, INSTANCE_PORT } from '../../../workflows/domain/protocol/canopy-transport.ts';
@@ -79,7 +79,7 @@ export function claimOf(body: z.output<typeof claimBody>, receivedAtMs: number):
 
 function assertCertificate(pem: string): void {
   try {
-    new X509Certificate(pem);
+    certificateFingerprint(pem);
   } catch (err) {
     throw new Refusal('request.invalid', 'canopy.tls_cert is not a PEM certificate', { cause: err });
   }

@@ -1,0 +1,351 @@
+import { createPublicKey, diffieHellman, generateKeyPairSync, randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import { refusalInterceptor } from '../../../activities/refusal-interceptor.ts';
+import type { Hotkey } from '../../../activities/clients/hotkey.ts';
+import { createChuteActivities } from '../../../activities/validator/chutes/chute-activities.ts';
+import { createInstanceActivities } from '../../../activities/validator/instances/instance-activities.ts';
+import { createProofSessionActivities } from '../../../activities/validator/proof/proof-session-activities.ts';
+import { createProofVerificationActivities } from '../../../activities/validator/proof/proof-verification-activities.ts';
+import { workflowBundle } from '../../../workers/bundle.ts';
+import { mergeActivities } from '../../../workers/merge-activities.ts';
+import { createTestDatabase } from '../../../workers/testing/database.ts';
+import { insertChute, insertNode, TEST_CERTIFICATE } from '../../../workers/testing/launch-fixture.ts';
+import { PROFILES } from '../../../workflows/domain/proof/profiles.ts';
+import { createProver } from '../../../workflows/domain/proof/prover.ts';
+import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
+import { openSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
+import { SEARCH_ATTRIBUTES } from '../../../workflows/search-attributes.ts';
+import { TASK_QUEUES } from '../../../workflows/task-queues.ts';
+import { createApp } from '../../http/app.ts';
+import type { ValidatorDeps } from '../deps.ts';
+import { insertMiner, insertUser, listen, testDeps } from '../testing/test-api.ts';
+import { instanceRoutes } from './routes.ts';
+
+let database: Awaited<ReturnType<typeof createTestDatabase>>;
+let env: TestWorkflowEnvironment;
+let deps: ValidatorDeps;
+let url: string;
+let owner: Awaited<ReturnType<typeof insertUser>>;
+const closing: (() => unknown)[] = [];
+
+// A server of its own: other files' workers poll the same queue names.
+beforeAll(async () => {
+  Runtime.install({ logger: new DefaultLogger('ERROR') });
+  const path = process.env.CANOPY_TEST_TEMPORAL_BINARY ?? '';
+  [database, env] = await Promise.all([
+    createTestDatabase('validator'),
+    TestWorkflowEnvironment.createLocal({
+      server: { executable: { type: 'existing-path', path }, searchAttributes: Object.values(SEARCH_ATTRIBUTES) },
+    }),
+  ]);
+  const made = await testDeps(database);
+  deps = { ...made.deps, temporal: env.client };
+  const { box, blobs, db, config } = deps;
+  const bundle = await workflowBundle(
+    join(import.meta.dirname, '../../../workflows/validator.ts'),
+    join(import.meta.dirname, '../../../.canopy/test-bundles'),
+  );
+  const deadlines = {
+    claimMs: 600_000,
+    proofMs: 60_000,
+    activationMs: 60_000,
+    probeIntervalMs: 60_000,
+    silenceGraceMs: 120_000,
+  };
+  const activities = mergeActivities(
+    createChuteActivities({ db, blobs, box, deadlines }),
+    createInstanceActivities({ db, box, config }),
+    createProofSessionActivities({ profileFor: () => PROFILES['tiny-a'] }),
+  );
+  const interceptors = { activity: [() => ({ inbound: refusalInterceptor() })] };
+  const connection = env.nativeConnection;
+  const workers = [
+    await Worker.create({
+      connection,
+      taskQueue: TASK_QUEUES.validator,
+      workflowBundle: bundle,
+      activities,
+      interceptors,
+    }),
+    await Worker.create({
+      connection,
+      taskQueue: TASK_QUEUES.gpu,
+      activities: createProofVerificationActivities({ blobs }),
+      interceptors,
+    }),
+  ];
+  const running = Promise.all(workers.map((worker) => worker.run()));
+  const api = await listen(
+    createApp({ program: 'test', log: deps.log, registry: deps.registry, routers: [instanceRoutes(deps)] }),
+  );
+  url = api.url;
+  owner = await insertUser(database.knex);
+  closing.push(
+    api.close,
+    async () => {
+      for (const worker of workers) worker.shutdown();
+      await running;
+    },
+    made.close,
+    () => env.teardown(),
+    () => database.drop(),
+  );
+}, 60_000);
+afterAll(async () => {
+  for (const close of closing) await close();
+}, 60_000);
+
+const ask = async (path: string, init: RequestInit & { token?: string; json?: unknown } = {}) => {
+  const { token, json, ...rest } = init;
+  const response = await fetch(`${url}${path}`, {
+    ...rest,
+    headers: { ...(token ? { authorization: token } : {}), ...(rest.headers as Record<string, string>) },
+    ...(json === undefined ? {} : { body: JSON.stringify(json) }),
+  });
+  const text = await response.text();
+  // oxlint-disable-next-line typescript/no-explicit-any -- wire answers, held against literals
+  let body: any = text;
+  if (response.headers.get('content-type')?.includes('json')) body = JSON.parse(text);
+  return { status: response.status, body };
+};
+const permission = (miner: Hotkey, chuteId: string, extra = '') =>
+  ask(`/instances/launch_config?chute_id=${chuteId}${extra}`, { headers: miner.clientHeaders({ purpose: 'launch' }) });
+const keys = generateKeyPairSync('x25519');
+const transportPublicKey = keys.publicKey.export({ format: 'der', type: 'spki' }).subarray(-32).toString('hex');
+let nextPort = 21_000;
+const claimBody = (gpu: string, logPort = 8001) => ({
+  gpus: [{ uuid: gpu, name: 'NVIDIA H100', memory: 1, clock_rate: 1, processors: 132 }],
+  host: '127.0.0.1',
+  env: 'e',
+  code: 'c',
+  port_mappings: [
+    { proto: 'tcp', internal_port: 8000, external_port: nextPort++ },
+    { proto: 'TCP', internal_port: 8001, external_port: logPort },
+  ],
+  canopy: {
+    transport: 'canopy/1',
+    tls_cert: TEST_CERTIFICATE,
+    transport_pubkey: transportPublicKey,
+    runtime_version: '1',
+  },
+});
+async function permitted(isPublic = true) {
+  const miner = await insertMiner(database.knex);
+  const chuteId = await insertChute(database.knex, owner.userId, { public: isPublic });
+  const gpu = await insertNode(database.knex, miner.address);
+  const { status, body } = await permission(miner, chuteId);
+  expect([status, body]).toEqual([200, { token: expect.any(String), config_id: expect.any(String) }]);
+  const { config_id: configId, token } = body as { config_id: string; token: string };
+  const { instance_id: instanceId } = await database.knex('launch_configs').where({ config_id: configId }).first();
+  return {
+    miner,
+    chuteId,
+    gpu,
+    configId,
+    token,
+    instanceId: instanceId as string,
+    u: `/instances/launch_config/${configId}`,
+  };
+}
+
+/** The whole conversation; `bend` spoils the openings. */
+async function launched(suffix = '', isPublic = true, logPort = 8001, bend = (openings: unknown): unknown => openings) {
+  const made = await permitted(isPublic);
+  const { token, u } = made;
+  const claim = await ask(`${u}${suffix}`, { method: 'POST', token, json: claimBody(made.gpu, logPort) });
+  expect(claim.status).toBe(200);
+  const challenge: PovwChallenge = claim.body.canopy.proof.challenges[0];
+  const prover = createProver(challenge);
+  const { root } = prover.commit();
+  const commit = await ask(`${u}/povw/commit`, { method: 'POST', token, json: { roots: { [made.gpu]: root } } });
+  const walkOf = prover.walk(commit.body.nonce2);
+  const walk = await ask(`${u}/povw/walk`, { method: 'POST', token, json: { walks: { [made.gpu]: walkOf } } });
+  const openings = bend({ [made.gpu]: prover.open(walk.body.samples[made.gpu]) });
+  const verify = await ask(`${u}${suffix}`, { method: 'PUT', token, json: { canopy: { openings } } });
+  return { ...made, claim, commit, walk, verify, proofs: [{ gpuUuid: made.gpu, root, digest: walkOf.digest }] };
+}
+
+test.each(['', '/graval'])(
+  'a launch over %p: token, claim, proof, secret, activation',
+  async (suffix) => {
+    const { claim, chuteId, commit, configId, gpu, instanceId, miner, proofs, token, u, verify } =
+      await launched(suffix);
+    expect(JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString())).toMatchObject({
+      sub: configId,
+      iss: 'chutes',
+      url: `http://127.0.0.1:8000${u}`,
+      chute_id: chuteId,
+      egress: false,
+      lock_modules: false,
+      env_type: 'graval',
+      env_key: expect.stringMatching(/^[0-9a-f]{32}$/),
+    });
+    expect(claim.body).toMatchObject({
+      seed: expect.any(Number),
+      iterations: expect.any(Number),
+      job_id: null,
+      symmetric_key: { uuid: gpu, response_plaintext: `secret is ${configId} ${claim.body.seed}` },
+      canopy: {
+        transport: 'canopy/1',
+        validator_pubkey: expect.stringMatching(/^[0-9a-f]{64}$/),
+        proof: { plugin: 'simulated', deadline_ms: expect.any(Number) },
+      },
+    });
+    expect(verify.status).toBe(200);
+    expect(verify.body).toEqual({
+      chute_id: chuteId,
+      instance_id: instanceId,
+      verified_at: expect.any(String),
+      activation_url: `http://127.0.0.1:8000${u}/activate`,
+      code: 'print("chute")',
+      fs_key: '',
+      efs: false,
+      secrets: {},
+      job_id: null,
+      job_method: null,
+      job_data: null,
+      job_status_url: null,
+      canopy: {
+        sealed_secret: expect.any(String),
+        concurrency: 4,
+        filename: 'chute.py',
+        ref_str: 'chute:chute',
+        trust_level: 'simulated',
+      },
+    });
+    const sharedSecret = diffieHellman({
+      privateKey: keys.privateKey,
+      publicKey: createPublicKey({
+        key: Buffer.concat([
+          Buffer.from('302a300506032b656e032100', 'hex'),
+          Buffer.from(claim.body.canopy.validator_pubkey, 'hex'),
+        ]),
+        format: 'der',
+        type: 'spki',
+      }),
+    });
+    const secret = openSessionSecret({
+      sharedSecret,
+      nonce2: commit.body.nonce2,
+      proofs,
+      sealed: verify.body.canopy.sealed_secret,
+    });
+    const row = await database.knex('instances').where({ instance_id: instanceId }).first();
+    expect(secret).toBe(deps.box.open(row.session_secret_sealed, `instance:${instanceId}`));
+    for (let again = 0; again < 2; again++)
+      expect(await ask(`${u}/activate`, { token })).toEqual({ status: 200, body: { ok: true } });
+    expect(await database.knex('instances').where({ instance_id: instanceId }).first()).toMatchObject({
+      active: true,
+      verified: true,
+    });
+
+    const removal = { method: 'DELETE', headers: miner.clientHeaders({ purpose: 'instances' }) };
+    expect(await ask(`/instances/${chuteId}/${instanceId}`, removal)).toEqual({
+      status: 200,
+      body: { instance_id: instanceId, deleted: true },
+    });
+    expect(await database.knex('instance_nodes').where({ node_uuid: gpu })).toEqual([]);
+    expect((await ask(`/instances/${chuteId}/${instanceId}`, removal)).status).toBe(404);
+    expect((await ask(`${u}/activate`, { token })).status).toBe(404);
+  },
+  60_000,
+);
+
+test('a proof with a changed byte is 403, and the instance is gone with its code', async () => {
+  const { instanceId, verify } = await launched('', true, 8001, (openings) =>
+    JSON.parse(JSON.stringify(openings).replace(/"data":"../, '"data":"zz')),
+  );
+  expect(verify.status).toBe(403);
+  const audited = async () =>
+    (await database.knex('instance_audit').where({ instance_id: instanceId }).first())?.removal_code;
+  while ((await audited()) === null) await new Promise((resolve) => setImmediate(resolve));
+  expect(await audited()).toBe('proof_wrong');
+}, 60_000);
+
+test('what is not a permission is refused with the spec’s status', async () => {
+  const miner = await insertMiner(database.knex);
+  const banned = await insertMiner(database.knex, { blacklistReason: 'lied' });
+  const chuteId = await insertChute(database.knex, owner.userId);
+  expect((await permission(miner, randomUUID())).status).toBe(404);
+  expect((await permission(banned, chuteId)).status).toBe(403);
+  expect(await permission(miner, chuteId, '&job_id=1')).toEqual({
+    status: 404,
+    body: { detail: 'jobs are not offered' },
+  });
+  expect((await permission(miner, 'x')).status).toBe(422);
+  expect((await ask(`/instances/launch_config?chute_id=${chuteId}`)).status).toBe(401);
+  const full = await insertChute(database.knex, owner.userId, { targetCount: 0 });
+  expect((await permission(miner, full)).status).toBe(423);
+});
+
+test('a claim: without a token 401, malformed 422, of the reference’s envelope a plain 400, another one 401, out of order 400 and 403', async () => {
+  const { gpu, token, u } = await permitted();
+  const body = claimBody(gpu);
+  const claim = (json: unknown, withToken = true) =>
+    ask(u, { method: 'POST', json, ...(withToken ? { token: `Bearer ${token}` } : {}) });
+  expect((await claim(body, false)).status).toBe(401);
+  expect((await ask(`/instances/launch_config/${randomUUID()}`, { method: 'POST', token, json: body })).status).toBe(
+    401,
+  );
+  expect((await claim({ ...body, gpus: [{ uuid: 'GPU-1' }] })).status).toBe(422);
+  expect(await claim({ ...body, canopy: undefined })).toEqual({
+    status: 400,
+    body: { detail: expect.stringContaining('not offered yet') },
+  });
+  expect((await claim({ ...body, canopy: { ...body.canopy, tls_cert: 'x' } })).status).toBe(400);
+  expect(
+    (await claim({ ...body, port_mappings: [{ proto: 'tcp', internal_port: 9, external_port: 99 }] })).status,
+  ).toBe(400);
+  expect((await ask(`${u}/activate`, { token })).status).toBe(403);
+  expect((await ask(u, { method: 'PUT', token, json: {} })).status).toBe(400);
+  const nonce = await ask(`${u}/nonce`, { token });
+  expect(nonce.body).toMatch(/^[0-9a-f]{32}$/);
+  const first = await claim(body);
+  expect(first.status).toBe(200);
+  expect((await claim(body)).body).toEqual(first.body); // the same request again, its answer lost on the way
+  expect((await claim({ ...body, host: 'elsewhere' })).status).toBe(401);
+}, 60_000);
+
+test('a claim with GPUs that do not fit burns the token', async () => {
+  const { gpu, token, u } = await permitted();
+  await database.knex('nodes').where({ uuid: gpu }).update({ verified_at: null, status: 'announced' });
+  expect((await ask(u, { method: 'POST', token, json: claimBody(gpu) })).status).toBe(400);
+  await database.knex('nodes').where({ uuid: gpu }).update({ verified_at: new Date(), status: 'verified' });
+  expect((await ask(u, { method: 'POST', token, json: claimBody(gpu) })).status).toBe(401);
+});
+
+test('logs of a private chute reach its owner as they come, signed for the instance, and nobody else', async () => {
+  const heard: { url: string | undefined; headers: Record<string, unknown> }[] = [];
+  const logs = createServer((req, res) => {
+    heard.push({ url: req.url, headers: req.headers });
+    res.writeHead(200, { 'content-type': 'text/event-stream' }).end('data: {"log": "hello"}\n\n');
+  }).listen(0, '127.0.0.1');
+  await once(logs, 'listening');
+  const { instanceId, miner } = await launched('', false, (logs.address() as AddressInfo).port);
+  const read = (key: Hotkey, backfill = '5') =>
+    ask(`/instances/${instanceId}/logs?backfill=${backfill}`, { headers: key.clientHeaders({ purpose: 'logs' }) });
+  expect(await read(owner.hotkey)).toEqual({ status: 200, body: 'data: {"log": "hello"}\n\n' });
+  expect(heard).toEqual([
+    {
+      url: '/logs/stream?backfill=5',
+      headers: expect.objectContaining({ 'x-chutes-miner': miner.address, 'x-chutes-validator': deps.hotkey.address }),
+    },
+  ]);
+  expect((await read((await insertUser(database.knex)).hotkey)).status).toBe(403);
+  expect((await read(owner.hotkey, '10001')).status).toBe(400);
+  logs.closeAllConnections();
+  logs.close();
+  expect((await read(owner.hotkey)).status).toBe(503);
+}, 60_000);
+
+test('the IP token is one per address and salt', async () => {
+  const token = async (salt: string) => (await ask(`/instances/token_check${salt}`)).body.token as string;
+  expect(await token('')).toBe(await token(''));
+  expect(await token('?salt=a')).not.toBe(await token('?salt=b'));
+});
