@@ -108,3 +108,12 @@ test('validator and miner are given no secret of each other', () => {
   );
   expect(shared).toEqual([]);
 });
+
+test('every search attribute of the workflows is created', () => {
+  const names = [
+    ...readFileSync(join(ROOT, 'workflows/search-attributes.ts'), 'utf8').matchAll(/'(Canopy[A-Za-z]+)'/g),
+  ].map(([, name]) => name ?? '');
+  expect(names.length).toBeGreaterThan(0);
+  const init = JSON.stringify(compose.services['temporal-init']);
+  expect(names.filter((name) => !init.includes(name))).toEqual([]);
+});

@@ -111,9 +111,10 @@ export async function runSdkTest({
       const image = await api(`/images/${username}/sdk-test:1`).catch(() => api('/images/sdk-test:1'));
       if (image.status !== 'built and pushed') throw new Error(`the image is '${String(image.status)}'`);
     });
-    await step('build again says it exists', async () =>
-      expectText(await chutes(['build', 'hello:chute', '--wait']), /already exists|exists/i),
-    );
+    await step('build again says it exists', async () => {
+      const { code, output } = await chutes(['build', 'hello:chute', '--wait']);
+      if (code !== 1 || !output.includes('already exists')) throw new Error(`exit ${code}:\n${output.trim()}`);
+    });
     await step('images list', async () => expectText(await chutes(['images', 'list']), 'sdk-test'));
     await step('deploy', async () => {
       expectSuccess(await chutes(['deploy', 'hello:chute', '--accept-fee']));
