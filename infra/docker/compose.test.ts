@@ -40,8 +40,8 @@ test('every program of ARCHITECTURE.md is a service, but the runtime, which the 
       /^\| [a-zA-Z ()]+ \| `((?:api|workers)\/[^`]+\.ts)`/gm,
     ),
   ].map(([, entry]) => entry);
-  expect(programs.map(([, service]) => service.command?.[0]).sort()).toEqual(
-    entries.filter((entry) => entry !== 'api/instance/main.ts').sort(),
+  expect(new Set(programs.map(([, service]) => service.command?.[0]))).toEqual(
+    new Set(entries.filter((entry) => entry !== 'api/instance/main.ts')),
   );
 });
 
@@ -91,7 +91,7 @@ test('what an operator must set is in the example, and nothing else', () => {
     ),
   );
   const listed = [...example.matchAll(/^([A-Z0-9_]+)=/gm)].map(([, name]) => name);
-  expect(listed.sort()).toEqual([...wanted].sort());
+  expect(new Set(listed)).toEqual(wanted);
 });
 
 test('validator and miner are given no secret of each other', () => {
