@@ -101,7 +101,7 @@ async function build() {
     tellDeployment: async () => false,
   } as unknown as MinerWorkflows;
   const agent = {
-    inventory: async () => ({ devices: [device(7)], host: null }),
+    inventory: async () => ({ devices: [device(7)], host: null, isSimulated: true }),
     answersPing: async () => true,
   } as unknown as AgentClient;
   const lists = new RemoteLists({ validator, store: stores.remote, freshMs: 0 });

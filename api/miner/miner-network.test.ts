@@ -106,6 +106,8 @@ async function answer(req: IncomingMessage): Promise<{ status: number; text: str
   switch (key) {
     case 'GET /devices':
       return json({ devices: [device(0), device(1)] });
+    case 'GET /status':
+      return json({ cpus: 8, memoryGb: 64, simulated: true });
     case 'GET /nodes/supported':
       return json({ h100_sxm: {} });
     case 'POST /nodes/':
@@ -326,6 +328,9 @@ test('add-node: who leaves takes nothing along, who comes second sees it all, an
     name: 'gpu-0',
     status: 'Ready',
     gpu_count: 2,
+    cpu_per_gpu: 3,
+    memory_per_gpu: 23,
+    labels: { simulated: 'true' },
     hourly_cost: 1.5,
     locked: false,
     gpus: [{ verified: true }, { verified: true }],
@@ -440,7 +445,7 @@ test('a server the validator does not believe is undone, and says why', async ()
   expect(messages.at(-1)).toContain('the answer was wrong');
   await until(async () => (await database.knex('servers')).length === 0);
   validatorSays.verification = 'verified';
-  expect(messagesOf(await (await add(addBody({ name: 'gpu-1' }))).text()).at(-1)).toContain(
+  expect(messagesOf(await (await add(addBody({ name: 'gpu-1', hourly_cost: 2 }))).text()).at(-1)).toContain(
     'completed server bootstrapping',
   );
 }, 60_000);

@@ -91,7 +91,7 @@ export function createDeploymentActivities(deps: DeploymentDeps) {
         const material = await deployments.launchMaterial(deploymentId);
         const row = await deployments.permission(deploymentId);
         if (!material || !row) throw new Error(`deployment ${deploymentId} has no permission`);
-        const { imageId, artifact } = await artifactOf(row.chuteId);
+        const { imageId, artifact } = await artifactOf(row.chuteId, row.version);
         const handle = await driver.create({
           ...createInput(deploymentId, material, artifact),
           imageId,
@@ -145,12 +145,12 @@ export function createDeploymentActivities(deps: DeploymentDeps) {
     forgetDeployment: ({ deploymentId }: Id): Promise<void> => deployments.forget(deploymentId),
   };
 
-  async function artifactOf(chuteId: string): Promise<{ imageId: string; artifact: ImageArtifact }> {
+  /** Asked at the moment it is needed: an image may have been built anew since its chute was heard of. */
+  async function artifactOf(chuteId: string, version: string): Promise<{ imageId: string; artifact: ImageArtifact }> {
+    await lists.importChute(chuteId, version, { keepsBan: true });
     const chute = await remote.chute(chuteId);
     if (!chute?.imageId) throw new Error(`chute ${chuteId} names no image`);
-    const known = await remote.artifact(chute.imageId);
-    if (known?.kind === (driver.name === 'process' ? 'archive' : 'oci'))
-      return { imageId: chute.imageId, artifact: known };
+    if (chute.artifact) return { imageId: chute.imageId, artifact: chute.artifact };
     await lists.refreshImages();
     const artifact = await remote.artifact(chute.imageId);
     if (!artifact) throw new Error(`the validator says nothing of what image ${chute.imageId} was built into`);

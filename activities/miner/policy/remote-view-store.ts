@@ -11,6 +11,8 @@ export interface LocalChute {
   needs: Omit<ChuteNeeds, 'onlyServerId'>;
   computeMultiplier: number;
   hasCords: boolean;
+  /** what its image was built into, when the validator says so with the chute */
+  artifact: ImageArtifact | null;
 }
 
 type Item = Record<string, unknown>;
@@ -40,9 +42,9 @@ export class RemoteViewStore {
   }
 
   /** One definition; an update by the developer lifts the operator's ban (spec/miner.md §5.2 chute_updated). */
-  async putChute(item: Item): Promise<boolean> {
+  async putChute(item: Item, { keepsBan = false } = {}): Promise<boolean> {
     if (!isChute(item)) return false;
-    await this.#putChute(this.#db, item, { keepsBan: false });
+    await this.#putChute(this.#db, item, { keepsBan });
     return true;
   }
 
@@ -174,6 +176,7 @@ function localChute(row: {
       isBanned: row.ban_reason !== null,
       supportedGpus: Array.isArray(supported) ? supported.filter((ref) => typeof ref === 'string') : [],
     },
+    artifact: (definition.canopy as { artifact?: ImageArtifact } | undefined)?.artifact ?? null,
     computeMultiplier: Number(multiplier),
     hasCords: Array.isArray(definition.cords) ? definition.cords.length > 0 : Boolean(definition.cords),
   };

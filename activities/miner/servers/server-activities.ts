@@ -36,7 +36,7 @@ export function createServerActivities({ servers, deployments, agent, validator,
   return {
     /** Asks the agent for its GPUs and records server and GPUs. */
     async trackServer(input: TrackInput): Promise<TrackAnswer> {
-      const { devices, host } = await agent.inventory(input.agentUrl);
+      const { devices, host, isSimulated } = await agent.inventory(input.agentUrl);
       const others = devices.filter((device) => gpuTypeOfName(device.name)?.ref !== input.gpuShortRef);
       if (others.length > 0)
         return {
@@ -50,7 +50,11 @@ export function createServerActivities({ servers, deployments, agent, validator,
       const isTracked = await servers.track({
         ...input,
         ...share,
-        labels: { 'gpu-short-ref': input.gpuShortRef, ...(host ? { host: 'known' } : {}) },
+        labels: {
+          'gpu-short-ref': input.gpuShortRef,
+          ...(host ? { host: 'known' } : {}),
+          ...(isSimulated ? { simulated: 'true' } : {}),
+        },
         gpus: devices.map((device, deviceIndex) => ({
           gpuId: device.uuid,
           deviceIndex,
@@ -60,7 +64,11 @@ export function createServerActivities({ servers, deployments, agent, validator,
       });
       if (!isTracked)
         return { kind: 'refused', why: 'its name or one of its GPUs belongs to another server of this miner' };
-      return { kind: 'tracked', gpuCount: devices.length, models: [...new Set(devices.map((device) => device.name))] };
+      return {
+        kind: 'tracked',
+        gpuCount: devices.length,
+        models: [...new Set(devices.map((device) => `${device.name}${isSimulated ? ' (simulated)' : ''}`))],
+      };
     },
 
     /** Tells the validator of the GPUs; told before, it finds the task that runs. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Hotkey } from '../../clients/hotkey.ts';
+import type { Purpose } from '../../../workflows/domain/auth/signing.ts';
 import type { DeviceInfo } from '../../../workflows/domain/protocol/launch.ts';
 
 const number = z.number().finite();
@@ -16,14 +17,18 @@ const device = z.looseObject({
   concurrent_kernels: z.boolean().nullish(),
   ecc: z.boolean().nullish(),
 });
-const answer = z.looseObject({
-  devices: z.array(device).min(1).max(10),
-  host: z.looseObject({ cpus: number.positive(), memory_gb: number.positive() }).optional(),
+const devicesAnswer = z.looseObject({ devices: z.array(device).min(1).max(10) });
+const statusAnswer = z.looseObject({
+  cpus: number.positive(),
+  memoryGb: number.positive(),
+  simulated: z.boolean().optional(),
 });
 
+/** `host` is null when the agent does not say how large it is. */
 export interface AgentInventory {
   devices: DeviceInfo[];
   host: { cpus: number; memoryGb: number } | null;
+  isSimulated: boolean;
 }
 
 /** The agent of one GPU server, over its HTTP service (workflows/domain/protocol/agent.ts). */
@@ -41,19 +46,27 @@ export class AgentClient {
 
   /** What GPUs the host has; uuids come out as the wire has them: 32 lower-case hex. */
   async inventory(agentUrl: string): Promise<AgentInventory> {
+    const devices = await this.#get(agentUrl, '/devices', 'graval');
+    if (devices.status !== 200)
+      throw new Error(`agent answered ${devices.status} to GET /devices: ${devices.text.slice(0, 200)}`);
+    const status = await this.#get(agentUrl, '/status', 'management');
+    const host = status.status === 200 ? statusAnswer.parse(JSON.parse(status.text)) : null; // the reference's has none
+    return {
+      devices: devicesAnswer
+        .parse(JSON.parse(devices.text))
+        .devices.map((each) => ({ ...each, uuid: gpuIdOf(each.uuid) }) as DeviceInfo),
+      host: host === null ? null : { cpus: Math.floor(host.cpus), memoryGb: Math.floor(host.memoryGb) },
+      isSimulated: host?.simulated === true,
+    };
+  }
+
+  async #get(agentUrl: string, path: string, purpose: Purpose): Promise<{ status: number; text: string }> {
     const miner = this.#hotkey.address;
-    const response = await fetch(`${agentUrl}/devices`, {
-      headers: this.#hotkey.minerHeaders({ miner, validator: miner }, { purpose: 'graval' }),
+    const response = await fetch(`${agentUrl}${path}`, {
+      headers: this.#hotkey.minerHeaders({ miner, validator: miner }, { purpose }),
       signal: AbortSignal.timeout(20_000),
     });
-    const text = await response.text();
-    if (response.status !== 200)
-      throw new Error(`agent answered ${response.status} to GET /devices: ${text.slice(0, 200)}`);
-    const { devices, host } = answer.parse(JSON.parse(text));
-    return {
-      devices: devices.map((each) => ({ ...each, uuid: gpuIdOf(each.uuid) }) as DeviceInfo),
-      host: host === undefined ? null : { cpus: Math.floor(host.cpus), memoryGb: Math.floor(host.memory_gb) },
-    };
+    return { status: response.status, text: await response.text() };
   }
 }
 

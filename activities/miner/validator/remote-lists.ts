@@ -58,12 +58,12 @@ export class RemoteLists {
   }
 
   /** The definition of exactly that version; false when it is not current any more. */
-  async importChute(chuteId: string, version: string): Promise<boolean> {
+  async importChute(chuteId: string, version: string, options: { keepsBan?: boolean } = {}): Promise<boolean> {
     const answer = await this.#validator.ask('GET', `/miner/chutes/${chuteId}/${version}`, { purpose: 'miner' });
     if (answer.status === 404) return false;
     if (answer.status !== 200)
       throw new ValidatorError(answer.status, 'GET /miner/chutes/{id}/{version}', detailOf(answer));
-    return this.#store.putChute(answer.body as Record<string, unknown>);
+    return this.#store.putChute(answer.body as Record<string, unknown>, options);
   }
 
   async utilization(): Promise<Utilization[]> {
