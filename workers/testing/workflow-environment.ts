@@ -7,7 +7,7 @@ const KEYWORD = 2; // temporal.api.enums.v1.IndexedValueType
 export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvironment> {
   const path = process.env.CANOPY_TEST_TIME_SKIPPING;
   if (!path) throw new Error('tests run through jest, whose global setup prepares the time-skipping server');
-  const env = await startTimeSkipping(path);
+  const env = await startPatiently(path);
   // Without them every upsert fails its workflow task, silently and for ever.
   await env.connection.operatorService.addSearchAttributes({
     namespace: env.namespace ?? 'default',
@@ -16,33 +16,9 @@ export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvir
   return env;
 }
 
-/** The SDK gives a server 5 s; a JVM on a machine that does ten other things may need more. */
-const START_TRIES = 6;
-async function startPatiently(path: string): Promise<TestWorkflowEnvironment> {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } });
-    } catch (err) {
-      if (tries >= START_TRIES) throw err;
-    }
-  }
-}
-
 /** The run's real server, namespace `validator`: visibility, schedules, queries across processes. */
 export async function connectTestTemporal(namespace = 'validator'): Promise<TestWorkflowEnvironment> {
   const address = process.env.CANOPY_TEST_TEMPORAL;
   if (!address) throw new Error('tests run through jest, whose global setup starts Temporal');
   return TestWorkflowEnvironment.createFromExistingServer({ address, namespace });
-}
-
-/** The SDK gives the server five seconds to listen; on a machine busy with other suites a JVM needs another try. */
-async function startTimeSkipping(path: string, tries = 5): Promise<TestWorkflowEnvironment> {
-  try {
-    return await TestWorkflowEnvironment.createTimeSkipping({
-      server: { executable: { type: 'existing-path', path } },
-    });
-  } catch (err) {
-    if (tries <= 1) throw err;
-    return startTimeSkipping(path, tries - 1);
-  }
 }
