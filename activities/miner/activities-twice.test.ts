@@ -143,8 +143,14 @@ async function state(): Promise<unknown> {
 
 const d1 = { deploymentId: id(1) };
 const reserved = (a: Activities) => a.reserve({ ...d1, chuteId: CHUTE_ID, version: VERSION, onlyServerId: null });
-const permitted = async (a: Activities) => void (await reserved(a), await a.requestLaunch(d1));
-const created = async (a: Activities) => void (await permitted(a), await a.createInstance(d1));
+const permitted = async (a: Activities): Promise<void> => {
+  await reserved(a);
+  await a.requestLaunch(d1);
+};
+const created = async (a: Activities): Promise<void> => {
+  await permitted(a);
+  await a.createInstance(d1);
+};
 const server = { serverId: SERVER_ID };
 const newServer = {
   serverId: id(60),

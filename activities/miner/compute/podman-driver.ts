@@ -15,12 +15,14 @@ export interface PodmanDriverOptions {
   registry?: string;
   /** address of the host on which instance ports are published */
   publishAddress?: string;
+  /** `host`: the container binds its ports on this machine's loopback itself, for networks that live on loopback */
+  network?: 'bridge' | 'host';
   podman?: string;
 }
 
 /** Instances as containers of podman; its configuration (CONTAINERS_CONF and the like) comes from the environment. */
 export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver {
-  const { workDir, minerHotkey, runtimeDir, registry, publishAddress = '127.0.0.1', podman = 'podman' } = options;
+  const { workDir, minerHotkey, runtimeDir, registry, publishAddress = '127.0.0.1', network = 'bridge', podman = 'podman' } = options;
   const run = (args: string[], signal?: AbortSignal) => runPodman(podman, args, signal);
 
   async function inspect(deploymentId: string): Promise<ComputeState> {
@@ -61,11 +63,11 @@ export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver 
       await mkdir(cacheDir, { recursive: true });
       await chmod(cacheDir, 0o1777); // images run as users of their own
       const envFile = join(workDir, `${randomUUID()}.env`);
-      await writeFile(envFile, renderEnv(input), { mode: 0o600 });
+      await writeFile(envFile, renderEnv(input, network), { mode: 0o600 });
       try {
         const image = imageOf(artifact.reference, artifact.digest, registry);
         await expectOk(
-          run(runArguments({ input, name, image, envFile, cacheDir, runtimeDir, minerHotkey, publishAddress }), signal),
+          run(runArguments({ input, name, image, envFile, cacheDir, runtimeDir, minerHotkey, publishAddress, network }), signal),
         );
       } catch (err) {
         // A container that could not start (a port taken, say) must not stand in the way of the next attempt.
@@ -117,6 +119,7 @@ interface RunInput {
   runtimeDir: string;
   minerHotkey: string;
   publishAddress: string;
+  network: 'bridge' | 'host';
 }
 
 function runArguments({
@@ -128,6 +131,7 @@ function runArguments({
   runtimeDir,
   minerHotkey,
   publishAddress,
+  network,
 }: RunInput): string[] {
   const { deploymentId, artifact, ports, limits } = input;
   const appDir = appDirOf(artifact.workingDir);
@@ -155,10 +159,14 @@ function runArguments({
     ...(limits.cpus === null ? [] : ['--cpus', String(limits.cpus)]),
     '--pids-limit',
     String(limits.pids),
-    '--publish',
-    `${publishAddress}:${ports.primary}:${INSTANCE_PORT}`,
-    '--publish',
-    `${publishAddress}:${ports.logging}:${INSTANCE_LOG_PORT}`,
+    ...(network === 'host'
+      ? ['--network', 'host']
+      : [
+          '--publish',
+          `${publishAddress}:${ports.primary}:${INSTANCE_PORT}`,
+          '--publish',
+          `${publishAddress}:${ports.logging}:${INSTANCE_LOG_PORT}`,
+        ]),
     '--volume',
     `${runtimeDir}:${RUNTIME_MOUNT}:ro`,
     '--volume',
@@ -173,14 +181,15 @@ function runArguments({
 }
 
 /** By file, not by argument: a launch token on a command line is there for every user to read. */
-function renderEnv({ env, artifact }: CreateInput): string {
+function renderEnv({ env, artifact, ports }: CreateInput, network: 'bridge' | 'host'): string {
+  const isShared = network === 'host';
   const all: Record<string, string> = {
     ...env,
     HF_HOME: '/cache/huggingface',
     HOME: '/tmp',
-    CANOPY_BIND_HOST: '0.0.0.0',
-    CANOPY_BIND_PORT: String(INSTANCE_PORT),
-    CANOPY_BIND_LOG_PORT: String(INSTANCE_LOG_PORT),
+    CANOPY_BIND_HOST: isShared ? '127.0.0.1' : '0.0.0.0',
+    CANOPY_BIND_PORT: String(isShared ? ports.primary : INSTANCE_PORT),
+    CANOPY_BIND_LOG_PORT: String(isShared ? ports.logging : INSTANCE_LOG_PORT),
     CANOPY_APP_DIR: appDirOf(artifact.workingDir),
     CANOPY_WORK_DIR: '/tmp',
   };
