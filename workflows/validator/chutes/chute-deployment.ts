@@ -74,9 +74,14 @@ export async function chuteDeployment({ chuteId, resume }: ChuteInput): Promise<
   let status: ChuteState['status'] = 'deploying';
   let lookAtRowsAtMs = Date.now() + LOOK_AT_ROWS_MS;
 
+  const isFree = (): boolean => loaded && !busy;
+  /** Several waiters wake together: each looks again before it goes on. */
+  const turn = async (): Promise<void> => {
+    while (!isFree()) await condition(isFree);
+  };
   /** One writer of the row at a time, handlers and loop alike. */
   const exclusively = async <Result>(write: () => Promise<Result>): Promise<Result> => {
-    while (busy || !loaded) await condition(() => !busy && loaded);
+    await turn();
     busy = true;
     try {
       return await write();
@@ -161,7 +166,7 @@ export async function chuteDeployment({ chuteId, resume }: ChuteInput): Promise<
     return { chuteId };
   });
   setHandler(requestLaunch, async (request) => {
-    while (busy || !loaded) await condition(() => !busy && loaded);
+    await turn();
     const { deployment } = memory;
     if (!deployment || memory.deleting) throw refusal('resource.not_found', 'chute not found');
     const nowMs = Date.now();
