@@ -16,6 +16,18 @@ export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvir
   return env;
 }
 
+/** The SDK gives a server 5 s; a JVM on a machine that does ten other things may need more. */
+const START_TRIES = 6;
+async function startPatiently(path: string): Promise<TestWorkflowEnvironment> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } });
+    } catch (err) {
+      if (tries >= START_TRIES) throw err;
+    }
+  }
+}
+
 /** The run's real server, namespace `validator`: visibility, schedules, queries across processes. */
 export async function connectTestTemporal(namespace = 'validator'): Promise<TestWorkflowEnvironment> {
   const address = process.env.CANOPY_TEST_TEMPORAL;
