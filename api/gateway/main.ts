@@ -12,3 +12,9 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     void gateway.stop().then(() => process.exit(0));
   });
 }
+// Only now: whoever reads this line may stop us at once, and that must be a drain.
+const { port } = gateway;
+log.info(
+  { event: 'program.listening', program: 'gateway', host: config.CANOPY_LISTEN_HOST, port, isReady: gateway.isReady() },
+  'program.listening',
+);

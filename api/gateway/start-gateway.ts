@@ -24,6 +24,7 @@ import { createCanopyTransport } from './transport.ts';
 export interface RunningGateway {
   server: Server;
   port: number;
+  isReady: () => boolean;
   flush: () => Promise<void>;
   reload: () => Promise<void>;
   stop: () => Promise<void>;
@@ -113,10 +114,6 @@ export async function startGateway(config: ValidatorConfig, log: Logger): Promis
   await feed.reload();
   await refreshAccounts.now();
   const { port } = server.address() as AddressInfo;
-  log.info(
-    { event: 'program.listening', program: 'gateway', host: config.CANOPY_LISTEN_HOST, port, isReady },
-    'program.listening',
-  );
 
   let stopping: Promise<void> | null = null;
   const stop = async (): Promise<void> => {
@@ -128,7 +125,14 @@ export async function startGateway(config: ValidatorConfig, log: Logger): Promis
     await spool.close();
     await db.destroy();
   };
-  return { server, port, flush: flush.now, reload: () => feed.reload(), stop: () => (stopping ??= stop()) };
+  return {
+    server,
+    port,
+    isReady: () => isReady,
+    flush: flush.now,
+    reload: () => feed.reload(),
+    stop: () => (stopping ??= stop()),
+  };
 }
 
 async function drain(server: Server): Promise<void> {
