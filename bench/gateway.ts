@@ -144,8 +144,8 @@ async function measure(
       const askedAt = performance.now();
       const answer = await pool.request({ method: 'POST', path: '/v1/chat/completions', headers, body });
       let isFirst = true;
-      for await (const _chunk of answer.body) {
-        if (isFirst) first.push(performance.now() - askedAt);
+      for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+        if (isFirst && chunk.length > 0) first.push(performance.now() - askedAt);
         isFirst = false;
       }
       whole.push(performance.now() - askedAt);
