@@ -121,7 +121,7 @@ await runWorkers({
 });
 
 function computeDriver(
-  { CANOPY_COMPUTE, CANOPY_RUNTIME_DIR, CANOPY_REGISTRY }: MinerConfig,
+  { CANOPY_COMPUTE, CANOPY_RUNTIME_DIR, CANOPY_REGISTRY, CANOPY_PODMAN_NETWORK }: MinerConfig,
   source: ValidatorClient,
 ): ComputeDriver {
   if (CANOPY_COMPUTE === 'podman') {
@@ -131,6 +131,7 @@ function computeDriver(
       workDir,
       minerHotkey: hotkey.address,
       runtimeDir: resolve(CANOPY_RUNTIME_DIR),
+      network: CANOPY_PODMAN_NETWORK,
       ...(CANOPY_REGISTRY ? { registry: CANOPY_REGISTRY } : {}),
     });
   }

@@ -63,6 +63,7 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     CANOPY_SPOOL_DIR: join(dataDir, 'spool'),
     CANOPY_WORK_DIR: join(dataDir, 'work'),
     CANOPY_NEW_USER_PERMISSIONS: '2048', // deploy public chutes: this network's developers are its owners
+    CANOPY_SIGNUPS_PER_IP: '1000', // everybody here comes from one address
     CANOPY_SERVICES: JSON.stringify(input.services),
     ...LOCAL_DEADLINES,
   };
@@ -75,6 +76,7 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     CANOPY_VALIDATOR_URL: urls.public,
     CANOPY_SOCKET_URL: urls.public,
     CANOPY_COMPUTE: compute,
+    CANOPY_PODMAN_NETWORK: 'host', // this network lives on loopback
     CANOPY_REGISTRY: urls.registry ?? '',
     CANOPY_RUNTIME_DIR: input.runtimeDir ?? '',
     CANOPY_WORK_DIR: join(dataDir, 'miner'),

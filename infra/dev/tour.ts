@@ -99,7 +99,7 @@ function describeProof(node: Record<string, unknown>): string {
   const summary = node.proof_summary as { fillMs?: number; walkMs?: number; gpus?: { gpuUuid: string; bytesFilled: number; samplesChecked: number }[] } | null;
   const own = summary?.gpus?.find((gpu) => gpu.gpuUuid === node.uuid);
   if (!own) return level === 'simulated' ? '*simulated*' : level;
-  const proof = `${own.bytesFilled.toLocaleString('en')} bytes filled in ${String(summary?.fillMs)} ms, walk ${String(summary?.walkMs)} ms, ${own.samplesChecked} samples checked`;
+  const proof = `${own.bytesFilled.toLocaleString('en')} bytes filled in ${Math.round(summary?.fillMs ?? 0)} ms, walk ${Math.round(summary?.walkMs ?? 0)} ms, ${own.samplesChecked} samples checked`;
   return `${level === 'simulated' ? '*simulated*' : level}, ${proof}`;
 }
 

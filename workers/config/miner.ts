@@ -14,6 +14,8 @@ const schema = z.object({
   CANOPY_SOCKET_URL: url(),
 
   CANOPY_COMPUTE: z.enum(['podman', 'process']).default('podman'),
+  /** `host` where the validator itself is on loopback: a network on one machine. */
+  CANOPY_PODMAN_NETWORK: z.enum(['bridge', 'host']).default('bridge'),
   /** Instances bind ports of this range on their server; the range is the firewall rule. */
   CANOPY_PORT_RANGE: z.string().regex(/^[0-9]+-[0-9]+$/).default('31000-31999'),
   CANOPY_REGISTRY: z.string().optional(),

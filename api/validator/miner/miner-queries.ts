@@ -118,6 +118,7 @@ export async function* minerNodes(db: Knex, hotkey: string): AsyncGenerator<unkn
       db.raw('seed::text as seed_text'),
       'status',
       'trust_level',
+      'proof_summary',
     );
   for (const { seed_text, ...row } of rows) yield { ...row, seed: rawNumber(seed_text) };
 }
