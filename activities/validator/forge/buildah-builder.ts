@@ -25,6 +25,8 @@ export interface BuildahOptions {
   mounts: readonly Mount[];
   limits: BuildLimits;
   env: NodeJS.ProcessEnv;
+  /** where programs are looked for; default: the system's folders */
+  path?: string;
 }
 
 const inspected = z.object({
@@ -64,7 +66,12 @@ const NAMESPACES = [
 /** Throws saying what is missing: a forge that cannot contain its builds does not start. */
 export async function createBuildahBuilder(options: BuildahOptions): Promise<ImageBuilder> {
   const { storageDir, network } = options;
-  const env: Record<string, string> = { PATH, HOME: storageDir, TMPDIR: join(storageDir, 'tmp'), LANG: 'C.UTF-8' };
+  const env: Record<string, string> = {
+    PATH: options.path ?? PATH,
+    HOME: storageDir,
+    TMPDIR: join(storageDir, 'tmp'),
+    LANG: 'C.UTF-8',
+  };
   for (const name of PASSED_ON) if (options.env[name]) env[name] = options.env[name];
   await mkdir(join(storageDir, 'tmp'), { recursive: true, mode: 0o700 });
   const probe = (command: string[]): Promise<string> =>

@@ -38,7 +38,7 @@ const FIRST_MESSAGE_MS = 60_000;
  * Owns one image from submission to its end: built, failed or deleted. Workflow id: `image/<imageId>`. A finished build
  * ends the workflow; deletion later starts it anew, so that creating and deleting one image never overlap.
  */
-export async function imageBuild({ imageId, deadlineMs }: ImageBuildInput): Promise<ImageBuildState> {
+export async function imageBuild({ imageId, deadlineMs, heartbeatMs = 30_000 }: ImageBuildInput): Promise<ImageBuildState> {
   const state: ImageBuildState = { status: 'awaiting', reason: null, submittedAtMs: null, digest: null };
   let submitted: SubmitImage | null = null;
   let stopReason: string | null = null;
@@ -120,7 +120,7 @@ export async function imageBuild({ imageId, deadlineMs }: ImageBuildInput): Prom
     const forge = proxyActivities<ForgeActivities>({
       taskQueue: TASK_QUEUES.forge,
       startToCloseTimeout: deadlineMs,
-      heartbeatTimeout: '30 seconds', // how soon a killed forge is noticed and the build tried on another
+      heartbeatTimeout: heartbeatMs,
       cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
       // Five hosts, no more: a build that takes its host down must not take down every one for the whole deadline.
       retry: { initialInterval: '1 second', maximumInterval: '30 seconds', maximumAttempts: 5 },

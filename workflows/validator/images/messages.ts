@@ -5,6 +5,8 @@ export interface ImageBuildInput {
   imageId: string;
   /** all of it: waiting for a forge, every attempt, recording; milliseconds */
   deadlineMs: number;
+  /** how soon a killed forge is noticed and the build tried on another; default 30 s */
+  heartbeatMs?: number;
 }
 
 /** Everything of a `POST /images/` once checked; the bytes are in S3. */
