@@ -5,6 +5,7 @@ import { loadHotkey } from '../../activities/clients/hotkey.ts';
 import { connectDatabase } from '../../activities/clients/postgres.ts';
 import { minerNamespace, VALIDATOR_NAMESPACE } from '../../workflows/ids.ts';
 import { migrate, type Schema } from '../migrations/migrate.ts';
+import { drainMiner, undrainMiner, type DrainContext } from './drain-miner.ts';
 import { loadNetworkState, type NetworkState } from './network-state.ts';
 import { ProcessTable } from './process-table.ts';
 import { BUCKET, planPrograms, S3_ACCESS_KEY, type ProgramPlan } from './programs.ts';
@@ -29,6 +30,7 @@ export interface Crash { name: string; logFile: string; restarting: boolean }
 
 const RESTART_WINDOW_MS = 60_000;
 const MAX_RESTARTS = 10;
+const DRAIN_WITHIN_MS = 20_000;
 
 export interface Urls { public: string; temporalUi: string; minerApi: string; agent: string; registry: string | null }
 
@@ -47,6 +49,7 @@ export class LocalNetwork {
   #state: NetworkState | null = null;
   #compute: Compute | null = null;
   #toolsBin = '';
+  #isServing = false;
   #onCrash: (crash: Crash) => void = () => {};
   readonly #restarts: number[] = [];
   readonly #stopSignal = new AbortController();
@@ -188,6 +191,12 @@ export class LocalNetwork {
       }),
     );
     for (const result of results) if (result.status === 'rejected') throw result.reason;
+    this.#isServing = true;
+    await undrainMiner(this.#drainContext);
+  }
+
+  get #drainContext(): DrainContext {
+    return { dataDir: this.dataDir, minerApi: this.urls.minerApi, minerSeed: this.state.seeds.miner };
   }
 
   /** Starts one program, or starts it again after it was killed. */
@@ -219,8 +228,12 @@ export class LocalNetwork {
     await this.startProgram(plan).catch(() => this.#isStopping || this.#onCrash({ name: plan.name, logFile: service.logFile, restarting: false }));
   }
 
-  /** Front doors first, then what they depend on; instances are drained by their own SIGTERM. Safe to call twice. */
+  /** Deployments are drained through their miner, then programs and stores end. What does not end in time is ended. */
   async stop(note: (message: string) => void = () => {}): Promise<void> {
+    if (this.#isServing && !this.#isStopping) {
+      note('deployments');
+      await drainMiner(this.#drainContext, DRAIN_WITHIN_MS).catch((err: unknown) => note(`not drained: ${String(err)}`));
+    }
     this.#stopSignal.abort();
     await Promise.allSettled(this.#starting);
     const programs = [...this.#programs.values()].map(({ service }) => service);
@@ -265,7 +278,7 @@ export class LocalNetwork {
 
 /** What `--fresh` forgets: everything but the downloaded tools and caches keyed by content. */
 const FRESH_PARTS = [
-  'postgres', 'temporal', 's3', 'registry', 'spool', 'work/deployments', 'work/forge', 'miner', 'agent', 'logs', 'network.json', 'developer.json', 'metagraph.json',
+  'postgres', 'temporal', 's3', 'registry', 'spool', 'work/deployments', 'work/forge', 'miner', 'agent', 'logs', 'network.json', 'developer.json', 'drained.json', 'metagraph.json',
 ];
 
 /** One network per data directory; a lock of a dead process is taken over. */

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import OpenAI, { NotFoundError } from 'openai';
+import OpenAI, { InternalServerError, NotFoundError } from 'openai';
 import { packExample } from '../../examples/pack.ts';
 import { loadHotkey } from '../../activities/clients/hotkey.ts';
 import { chuteWorkflowId, imageWorkflowId, serverWorkflowId } from '../../workflows/ids.ts';
@@ -39,7 +39,9 @@ export async function runTour(network: LocalNetwork, reporter: Reporter): Promis
 
   const model = String(example.chute.name);
   const openai = new OpenAI({ baseURL: `${urls.public}/v1`, apiKey: developer.apiKey, maxRetries: 0 });
-  await reporter.stage('stream', 'stream a chat completion with the openai client', () => streamChat(openai, model, reporter));
+  await reporter.stage('stream', 'stream a chat completion with the openai client', (note) =>
+    whileStarting(note, () => streamChat(openai, model, reporter)),
+  );
   await reporter.stage('errors', 'ask for a model that is not there', () => expectUnknownModel(openai, reporter));
   await reporter.stage('complete', 'a completion without streaming', () => completeOnce(openai, model, reporter));
   await reporter.stage('usage', 'read the usage, and the hour in the CSV export', (note) => showUsage(urls.public, developer.apiKey, chuteId, reporter, note));
@@ -174,6 +176,20 @@ async function deployChute(context: {
     }
     if (Date.now() > deadline) throw new Error(`chute ${chuteId} has no active instance after 120 s: ${now}`);
     await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+/** After a power cut the instance that the rows name is gone: 503 until its replacement serves, as any client would see. */
+async function whileStarting(note: (message: string) => void, call: () => Promise<void>): Promise<void> {
+  const deadline = Date.now() + 120_000;
+  for (;;) {
+    try {
+      return await call();
+    } catch (err) {
+      if (!(err instanceof InternalServerError) || err.status !== 503 || Date.now() > deadline) throw err;
+      note(err.message);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
   }
 }
 
