@@ -11,7 +11,7 @@ import { ProcessTable } from './process-table.ts';
 import { BUCKET, planPrograms, S3_ACCESS_KEY, type ProgramPlan } from './programs.ts';
 import { bar } from './reporter.ts';
 import { answers, startService, type Service } from './services/child.ts';
-import { startPostgres, type PostgresService } from './services/postgres.ts';
+import { reachablePostgresDir, startPostgres, type PostgresService } from './services/postgres.ts';
 import { startSeaweed } from './services/seaweed.ts';
 import { startTemporal } from './services/temporal.ts';
 import { ensureTools, type Tools } from './toolchain.ts';
@@ -104,7 +104,10 @@ export class LocalNetwork {
     const ended = await this.#table.endLeftovers();
     if (ended.length > 0) note(`ended what an earlier start left: ${ended.join(', ')}`);
     await stopInstances(dataDir, await this.#minerHotkey());
-    if (fresh) for (const part of FRESH_PARTS) await rm(join(dataDir, part), { recursive: true, force: true });
+    if (fresh) {
+      for (const part of FRESH_PARTS) await rm(join(dataDir, part), { recursive: true, force: true });
+      await rm(await reachablePostgresDir(join(dataDir, 'postgres')), { recursive: true, force: true });
+    }
     await mkdir(this.logsDir, { recursive: true });
     this.#state = await loadNetworkState(dataDir, this.#options.port);
     const tools = await ensureTools(join(dataDir, 'tools'), note);
@@ -127,7 +130,7 @@ export class LocalNetwork {
       note(bar(++done, parts.length));
     };
     parts.push(
-      part(startPostgres({ dir: join(dataDir, 'postgres'), port: ports.postgres, password: secrets.postgres, logFile: join(logsDir, 'postgres.log') }).then((service) => {
+      part(startPostgres({ dir: await reachablePostgresDir(join(dataDir, 'postgres')), port: ports.postgres, password: secrets.postgres, logFile: join(logsDir, 'postgres.log') }).then((service) => {
         this.#postgres = service;
         return this.#own(service);
       })),

@@ -1,5 +1,3 @@
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { RunningNetwork } from '../e2e/running-network.ts';
 import { runSdkTest } from '../sdk-test/sdk-test.ts';
@@ -12,7 +10,7 @@ const report = (line: string): void => void process.stdout.write(`${line}\n`);
 const running = process.env.CANOPY_URL;
 if (running) process.exit((await runSdkTest({ baseUrl: running.replace(/\/+$/, ''), program, report })).failed > 0 ? 1 : 0);
 
-const network = await RunningNetwork.start(['--fresh', '--no-tour'], await mkdtemp(join(tmpdir(), 'canopy-sdk-')));
+const network = await RunningNetwork.start(['--fresh', '--no-tour']);
 try {
   const { urls } = await network.ready();
   const { failed } = await runSdkTest({ baseUrl: urls.public, program, report });

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -20,8 +20,9 @@ export class RunningNetwork {
   #changed: (() => void)[] = [];
 
   static async start(args: string[], dataDir?: string): Promise<RunningNetwork> {
-    // A world-traversable place: Postgres runs as a user of its own when we are root.
-    return new RunningNetwork(args, dataDir ?? (await mkdtemp(join(tmpdir(), 'canopy-e2e-'))));
+    const dir = dataDir ?? (await mkdtemp(join(tmpdir(), 'canopy-e2e-')));
+    await chmod(dir, 0o755); // Postgres runs as a user of its own when we are root
+    return new RunningNetwork(args, dir);
   }
 
   private constructor(args: string[], dataDir: string) {

@@ -23,7 +23,7 @@ const MODULE = (username: string): string => `
 from chutes.chute import Chute, NodeSelector
 from chutes.image import Image
 
-image = Image(username="${username}", name="sdk-test", tag="1", readme="made by the SDK test").with_env("MADE_BY", "sdk")
+image = Image(username="${username}", name="sdk-test", tag="v1", readme="made by the SDK test").with_env("MADE_BY", "sdk")
 chute = Chute(username="${username}", name="sdk-test", image=image, tagline="made by the SDK test", concurrency=4,
               node_selector=NodeSelector(gpu_count=1, min_vram_gb_per_gpu=16))
 
@@ -108,7 +108,7 @@ export async function runSdkTest({
     await step('keys list', async () => expectText(await chutes(['keys', 'list']), 'sdk-test'));
     await step('build --wait', async () => {
       expectSuccess(await chutes(['build', 'hello:chute', '--wait'], buildWithinMs));
-      const image = await api(`/images/${username}/sdk-test:1`).catch(() => api('/images/sdk-test:1'));
+      const image = await api(`/images/${username}/sdk-test:v1`).catch(() => api('/images/sdk-test:v1'));
       if (image.status !== 'built and pushed') throw new Error(`the image is '${String(image.status)}'`);
     });
     await step('build again says it exists', async () => {
@@ -129,7 +129,7 @@ export async function runSdkTest({
       const response = await fetch(`${baseUrl}/chutes/sdk-test`, { headers: { authorization: `Bearer ${apiKey}` } });
       if (response.status !== 404) throw new Error(`the API still answers ${response.status}`);
     });
-    await step('images delete', async () => expectSuccess(await chutes(['images', 'delete', 'sdk-test:1'])));
+    await step('images delete', async () => expectSuccess(await chutes(['images', 'delete', 'sdk-test:v1'])));
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { chmod, mkdir, readFile, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { startService, type Service } from './child.ts';
@@ -68,6 +69,22 @@ async function ensureDatabase(client: pg.Client, database: string, user: string,
   const found = await client.query('select 1 from pg_database where datname = $1', [database]);
   if (!found.rowCount) await client.query(`create database ${pg.escapeIdentifier(database)} owner ${role}`);
   await client.query(`revoke connect on database ${pg.escapeIdentifier(database)} from public`);
+}
+
+/**
+ * `dir`, or where its user can reach: as root Postgres runs as a user of its own, who cannot pass through a private home
+ * such as /root. Named after `dir`, so that the same data directory finds the same place.
+ */
+export async function reachablePostgresDir(dir: string): Promise<string> {
+  if (process.getuid?.() !== 0) return dir;
+  for (let above = dirname(dir); ; above = dirname(above)) {
+    const isPassable = await stat(above).then(
+      ({ mode }) => (mode & 0o001) !== 0,
+      () => true, // made by us, later
+    );
+    if (!isPassable) return join('/var/lib/canopy', `postgres-${createHash('sha256').update(dir).digest('hex').slice(0, 12)}`);
+    if (above === dirname(above)) return dir;
+  }
 }
 
 /** A server that a killed start left on this directory would keep it: ask it to end, and wait. */
