@@ -17,7 +17,15 @@ export interface RunWorkerOptions {
 }
 
 /** Runs Temporal workers until SIGTERM or SIGINT, drains them, closes what the program holds. */
-export async function runWorkers({ program, temporalAddress, namespace, log, metricsPort, worker, close }: RunWorkerOptions): Promise<void> {
+export async function runWorkers({
+  program,
+  temporalAddress,
+  namespace,
+  log,
+  metricsPort,
+  worker,
+  close,
+}: RunWorkerOptions): Promise<void> {
   Runtime.install({
     logger: {
       log: (level, message, meta) => log[LEVELS[level]](fieldsOf(meta), message),
@@ -37,7 +45,10 @@ export async function runWorkers({ program, temporalAddress, namespace, log, met
         ...options,
         connection,
         namespace,
-        interceptors: { ...options.interceptors, activity: [() => ({ inbound: refusalInterceptor() }), ...(options.interceptors?.activity ?? [])] },
+        interceptors: {
+          ...options.interceptors,
+          activity: [() => ({ inbound: refusalInterceptor() }), ...(options.interceptors?.activity ?? [])],
+        },
       }),
     ),
   );
@@ -47,7 +58,10 @@ export async function runWorkers({ program, temporalAddress, namespace, log, met
   };
   process.once('SIGTERM', stop);
   process.once('SIGINT', stop);
-  log.info({ event: 'worker.started', program, namespace, queues: worker.map((each) => each.taskQueue) }, 'worker.started');
+  log.info(
+    { event: 'worker.started', program, namespace, queues: worker.map((each) => each.taskQueue) },
+    'worker.started',
+  );
   try {
     await Promise.all(workers.map((each) => each.run()));
   } finally {
@@ -61,7 +75,10 @@ export async function runWorkers({ program, temporalAddress, namespace, log, met
 const LEVELS = { TRACE: 'trace', DEBUG: 'debug', INFO: 'info', WARN: 'warn', ERROR: 'error' } as const;
 
 /** The SDK's fields, its error under the name that is rendered with its stack and causes; task tokens mean nothing to a reader. */
-function fieldsOf({ error, taskToken: _token, ...meta }: Record<string | symbol, unknown> = {}): Record<string, unknown> {
+function fieldsOf({ error, taskToken: _token, ...meta }: Record<string | symbol, unknown> = {}): Record<
+  string,
+  unknown
+> {
   return error === undefined ? meta : { ...meta, err: error };
 }
 

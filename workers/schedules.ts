@@ -42,14 +42,12 @@ export async function ensureValidatorSchedules(client: Client, options: { netuid
     } catch (err) {
       if (!(err instanceof ScheduleAlreadyRunning)) throw err;
       const { spec, policies, action } = schedule;
-      await client.schedule
-        .getHandle(schedule.scheduleId)
-        .update(({ state }) => ({
-          state,
-          spec,
-          policies: policies ?? {},
-          action: { ...action, workflowId: action.workflowId ?? schedule.scheduleId },
-        }));
+      await client.schedule.getHandle(schedule.scheduleId).update(({ state }) => ({
+        state,
+        spec,
+        policies: policies ?? {},
+        action: { ...action, workflowId: action.workflowId ?? schedule.scheduleId },
+      }));
     }
     await client.schedule.getHandle(schedule.scheduleId).trigger(ScheduleOverlapPolicy.SKIP);
   }

@@ -1,5 +1,4 @@
 /** Bundle entry of the validator's workflows: one line a capability. */
-export {};
 export { imageBuild } from './validator/images/image-build.ts';
 export { chuteDeployment } from './validator/chutes/chute-deployment.ts';
 export { instanceLifecycle } from './validator/instances/instance-lifecycle.ts';

@@ -27,11 +27,18 @@ export class ApiClient {
   }
 
   async request(method: string, path: string, covered: { purpose: Purpose } | Body): Promise<Response> {
-    const body = 'purpose' in covered ? null : 'json' in covered ? Buffer.from(JSON.stringify(covered.json)) : Buffer.from(covered.bytes);
+    const body =
+      'purpose' in covered
+        ? null
+        : 'json' in covered
+          ? Buffer.from(JSON.stringify(covered.json))
+          : Buffer.from(covered.bytes);
     const signed = body ? { body } : { purpose: (covered as { purpose: Purpose }).purpose };
     const self = this.#hotkey.address;
     const headers: Record<string, string> =
-      this.#kind === 'client' ? this.#hotkey.clientHeaders(signed) : this.#hotkey.minerHeaders({ miner: self, validator: self }, signed);
+      this.#kind === 'client'
+        ? this.#hotkey.clientHeaders(signed)
+        : this.#hotkey.minerHeaders({ miner: self, validator: self }, signed);
     if (body) headers['content-type'] = 'bytes' in covered ? covered.contentType : 'application/json';
     const response = await fetch(this.#base + path, { method, headers, ...(body ? { body } : {}) });
     if (!response.ok) throw new ApiError(method, path, response.status, detailOf(await response.text()));

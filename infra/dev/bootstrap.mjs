@@ -9,23 +9,30 @@ const root = join(import.meta.dirname ?? new URL('.', import.meta.url).pathname,
 const [command = 'start', ...args] = process.argv.slice(2);
 const entry = { start: 'infra/dev/start.ts', test: 'infra/dev/test.ts', 'test:sdk': 'infra/dev/test-sdk.ts' }[command];
 if (!entry) fail(`unknown command ${command}: start, test or test:sdk`);
-if (Number(process.versions.node.split('.')[0]) < 20) fail(`Node ${process.versions.node} is too old: install Node >= 20 (with npm).`);
+if (Number(process.versions.node.split('.')[0]) < 20)
+  fail(`Node ${process.versions.node} is too old: install Node >= 20 (with npm).`);
 
 installPackages();
 const node = findNode();
 const child = spawn(node, [join(root, entry), ...args], { cwd: root, stdio: 'inherit', env: withPackagesOnPath(node) });
 // A terminal's Ctrl-C reaches the child by itself; a signal to this process alone is handed on.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => (process.stdin.isTTY && signal === 'SIGINT' ? null : child.kill(signal)));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+  process.on(signal, () => (process.stdin.isTTY && signal === 'SIGINT' ? null : child.kill(signal)));
 child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)));
 
 /** `npm ci` when the lock file is not the one that was installed. */
 function installPackages() {
   const stamp = join(root, 'node_modules/.canopy-lock');
-  const lock = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
+  const lock = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
   if (!args.includes('--json')) process.stderr.write('installing packages (npm ci) …\n');
   const npm = process.env.npm_execpath ? [process.execPath, process.env.npm_execpath] : ['npm'];
-  const result = spawnSync(npm[0], [...npm.slice(1), 'ci', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: root, stdio: ['ignore', 2, 2] });
+  const result = spawnSync(npm[0], [...npm.slice(1), 'ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  });
   if (result.status !== 0) fail('npm ci failed: its message is above. Is the package registry reachable?');
   writeFileSync(stamp, lock);
 }

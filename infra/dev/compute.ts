@@ -33,12 +33,17 @@ const PROCESS: Omit<Compute, 'why'> = { kind: 'process', env: {}, runtimeDir: nu
 
 /** podman with buildah where both really work, else plain processes; says which and why. */
 export async function prepareCompute({ wanted, dataDir, registryPort, note }: ComputeOptions): Promise<Compute> {
-  if (wanted === 'process') return { ...PROCESS, why: 'asked for with --compute process; no isolation, for development only' };
+  if (wanted === 'process')
+    return { ...PROCESS, why: 'asked for with --compute process; no isolation, for development only' };
   const registryBinary = await findOnPath('docker-registry');
   const found = await detectContainerRuntime();
-  const missing = !found.podman || !found.buildah ? found.why : registryBinary ? null : 'docker-registry is not on PATH';
+  const missing =
+    !found.podman || !found.buildah ? found.why : registryBinary ? null : 'docker-registry is not on PATH';
   if (missing !== null || registryBinary === null) {
-    if (wanted === 'podman') throw new Error(`--compute podman cannot work here: ${missing}. On Debian: apt-get install podman buildah runc fuse-overlayfs docker-registry`);
+    if (wanted === 'podman')
+      throw new Error(
+        `--compute podman cannot work here: ${missing}. On Debian: apt-get install podman buildah runc fuse-overlayfs docker-registry`,
+      );
     return { ...PROCESS, why: `containers do not work here (${missing}); no isolation, for development only` };
   }
   const registry = `127.0.0.1:${registryPort}`;
@@ -47,9 +52,17 @@ export async function prepareCompute({ wanted, dataDir, registryPort, note }: Co
   note('bundling the instance runtime');
   const runtimeDir = await buildRuntimeBundle(join(dataDir, 'runtime'));
   return {
-    kind: 'podman', why: found.why, env, runtimeDir,
+    kind: 'podman',
+    why: found.why,
+    env,
+    runtimeDir,
     startRegistry: async (logsDir) => {
-      const service = await startRegistry({ binary: registryBinary, dir: join(dataDir, 'registry'), port: registryPort, logFile: join(logsDir, 'registry.log') });
+      const service = await startRegistry({
+        binary: registryBinary,
+        dir: join(dataDir, 'registry'),
+        port: registryPort,
+        logFile: join(logsDir, 'registry.log'),
+      });
       await ensureBaseImage({ registry, dir: containersDir, env });
       return service;
     },
@@ -60,7 +73,10 @@ export async function prepareCompute({ wanted, dataDir, registryPort, note }: Co
  * cleans up after a start that was killed. */
 export async function stopInstances(dataDir: string, hotkey?: string): Promise<void> {
   const workDir = join(dataDir, 'miner');
-  const archives = new ArchiveCache({ dir: join(workDir, 'archives'), download: () => Promise.reject(new Error('only stops')) });
+  const archives = new ArchiveCache({
+    dir: join(workDir, 'archives'),
+    download: () => Promise.reject(new Error('only stops')),
+  });
   await stopAll(createProcessDriver({ workDir, entry: '', archives }));
   const containersDir = join(dataDir, 'containers');
   if (!hotkey || !existsSync(containersDir) || !(await findOnPath('podman'))) return;

@@ -11,7 +11,9 @@ export async function installJava(): Promise<void> {
   if (!(await findOnPath('mvn'))) missing.push('maven');
   if (missing.length === 0) return;
   if (process.getuid?.() !== 0 || !(await findOnPath('apt-get'))) {
-    throw new Error(`Missing for the time-skipping tests: java (>= 17) and mvn. On Debian: sudo apt-get install ${missing.join(' ')}`);
+    throw new Error(
+      `Missing for the time-skipping tests: java (>= 17) and mvn. On Debian: sudo apt-get install ${missing.join(' ')}`,
+    );
   }
   process.stderr.write(`installing ${missing.join(' ')} …\n`);
   await run('apt-get', ['update', '-q']);

@@ -13,12 +13,39 @@ export interface NetworkState {
 }
 
 const PORTS = [
-  'gateway', 'temporalUi', 'temporal', 'temporalHttp', 'temporalMetrics', 'postgres', 's3', 's3Master', 's3Volume', 's3Filer', 's3Admin',
-  'registry', 'api', 'sockets', 'validatorWorkerMetrics', 'forgeWorkerMetrics', 'gpuWorkerMetrics', 'minerApi', 'minerWorkerMetrics', 'agent',
+  'gateway',
+  'temporalUi',
+  'temporal',
+  'temporalHttp',
+  'temporalMetrics',
+  'postgres',
+  's3',
+  's3Master',
+  's3Volume',
+  's3Filer',
+  's3Admin',
+  'registry',
+  'api',
+  'sockets',
+  'validatorWorkerMetrics',
+  'forgeWorkerMetrics',
+  'gpuWorkerMetrics',
+  'minerApi',
+  'minerWorkerMetrics',
+  'agent',
 ] as const;
 export type PortName = (typeof PORTS)[number];
 
-const SECRETS = ['postgres', 'validatorDb', 'minerDb', 's3', 'keyPepper', 'secretsKey', 'launchKey', 'minerSecretsKey'] as const;
+const SECRETS = [
+  'postgres',
+  'validatorDb',
+  'minerDb',
+  's3',
+  'keyPepper',
+  'secretsKey',
+  'launchKey',
+  'minerSecretsKey',
+] as const;
 export type SecretName = (typeof SECRETS)[number];
 
 /** People type these; the rest are whatever is free. */
@@ -30,22 +57,34 @@ const NEEDS_TWIN: readonly PortName[] = ['s3', 's3Master', 's3Volume', 's3Filer'
 export async function loadNetworkState(dir: string, gatewayPort?: number): Promise<NetworkState> {
   await mkdir(dir, { recursive: true });
   const file = join(dir, 'network.json');
-  const old = await readFile(file, 'utf8').then((text) => JSON.parse(text) as NetworkState, () => null);
+  const old = await readFile(file, 'utf8').then(
+    (text) => JSON.parse(text) as NetworkState,
+    () => null,
+  );
   const taken = new Set<number>();
   const ports = {} as Record<PortName, number>;
   for (const name of PORTS) {
     const asked = name === 'gateway' ? gatewayPort : undefined;
     const wanted = asked || (old?.ports[name] ?? (asked === 0 ? undefined : PREFERRED[name]));
     ports[name] = await freePort(wanted, NEEDS_TWIN.includes(name), taken);
-    if (asked && ports[name] !== asked) throw new Error(`Port ${asked} is in use: choose another with --port, or 0 for any.`);
+    if (asked && ports[name] !== asked)
+      throw new Error(`Port ${asked} is in use: choose another with --port, or 0 for any.`);
     taken.add(ports[name]);
     if (NEEDS_TWIN.includes(name)) taken.add(ports[name] + 10_000);
   }
   const state: NetworkState = {
     version: 1,
     ports,
-    secrets: Object.fromEntries(SECRETS.map((name) => [name, old?.secrets[name] ?? randomBytes(32).toString('hex')])) as Record<SecretName, string>,
-    seeds: old?.seeds ?? { validator: seed(), miner: seed(), developer: seed(), developerColdkey: seed(), minerColdkey: seed() },
+    secrets: Object.fromEntries(
+      SECRETS.map((name) => [name, old?.secrets[name] ?? randomBytes(32).toString('hex')]),
+    ) as Record<SecretName, string>,
+    seeds: old?.seeds ?? {
+      validator: seed(),
+      miner: seed(),
+      developer: seed(),
+      developerColdkey: seed(),
+      minerColdkey: seed(),
+    },
   };
   await writePrivate(file, JSON.stringify(state, null, 2));
   return state;
@@ -54,8 +93,10 @@ export async function loadNetworkState(dir: string, gatewayPort?: number): Promi
 const seed = (): string => randomBytes(32).toString('hex');
 
 async function freePort(wanted: number | undefined, twin: boolean, taken: ReadonlySet<number>): Promise<number> {
-  const isFree = async (port: number): Promise<boolean> => port < 65_536 && !taken.has(port) && (await listenOnce(port)) !== null;
-  const fits = async (port: number): Promise<boolean> => (await isFree(port)) && (!twin || (await isFree(port + 10_000)));
+  const isFree = async (port: number): Promise<boolean> =>
+    port < 65_536 && !taken.has(port) && (await listenOnce(port)) !== null;
+  const fits = async (port: number): Promise<boolean> =>
+    (await isFree(port)) && (!twin || (await isFree(port + 10_000)));
   if (wanted !== undefined && (await fits(wanted))) return wanted;
   for (;;) {
     const candidate = twin ? 20_000 + Math.floor(Math.random() * 12_000) : ((await listenOnce(0)) ?? 0);

@@ -26,13 +26,23 @@ export interface NetworkOptions {
 }
 
 /** A process ended by itself. Without its stores, or when programs keep ending, the network cannot go on. */
-export interface Crash { name: string; logFile: string; restarting: boolean }
+export interface Crash {
+  name: string;
+  logFile: string;
+  restarting: boolean;
+}
 
 const RESTART_WINDOW_MS = 60_000;
 const MAX_RESTARTS = 10;
 const DRAIN_WITHIN_MS = 20_000;
 
-export interface Urls { public: string; temporalUi: string; minerApi: string; agent: string; registry: string | null }
+export interface Urls {
+  public: string;
+  temporalUi: string;
+  minerApi: string;
+  agent: string;
+  registry: string | null;
+}
 
 const ROOT = join(import.meta.dirname, '../..');
 
@@ -112,7 +122,12 @@ export class LocalNetwork {
     this.#state = await loadNetworkState(dataDir, this.#options.port);
     const tools = await ensureTools(join(dataDir, 'tools'), note);
     this.#toolsBin = dirname(tools.temporal);
-    this.#compute = await prepareCompute({ wanted: this.#options.compute, dataDir, registryPort: this.state.ports.registry, note });
+    this.#compute = await prepareCompute({
+      wanted: this.#options.compute,
+      dataDir,
+      registryPort: this.state.ports.registry,
+      note,
+    });
     return tools;
   }
 
@@ -130,20 +145,44 @@ export class LocalNetwork {
       note(bar(++done, parts.length));
     };
     parts.push(
-      part(startPostgres({ dir: await reachablePostgresDir(join(dataDir, 'postgres')), port: ports.postgres, password: secrets.postgres, logFile: join(logsDir, 'postgres.log') }).then((service) => {
-        this.#postgres = service;
-        return this.#own(service);
-      })),
+      part(
+        startPostgres({
+          dir: await reachablePostgresDir(join(dataDir, 'postgres')),
+          port: ports.postgres,
+          password: secrets.postgres,
+          logFile: join(logsDir, 'postgres.log'),
+        }).then((service) => {
+          this.#postgres = service;
+          return this.#own(service);
+        }),
+      ),
       part(
         startTemporal({
-          binary: tools.temporal, port: ports.temporal, httpPort: ports.temporalHttp, uiPort: ports.temporalUi, metricsPort: ports.temporalMetrics,
-          dbFile, namespaces: [VALIDATOR_NAMESPACE, minerNamespace(miner.address)], logFile: join(logsDir, 'temporal.log'),
+          binary: tools.temporal,
+          port: ports.temporal,
+          httpPort: ports.temporalHttp,
+          uiPort: ports.temporalUi,
+          metricsPort: ports.temporalMetrics,
+          dbFile,
+          namespaces: [VALIDATOR_NAMESPACE, minerNamespace(miner.address)],
+          logFile: join(logsDir, 'temporal.log'),
         }).then((service) => this.#own(service)),
       ),
       part(
         startSeaweed({
-          binary: tools.weed, dir: join(dataDir, 's3'), bucket: BUCKET, accessKey: S3_ACCESS_KEY, secretKey: secrets.s3, logFile: join(logsDir, 's3.log'),
-          ports: { s3: ports.s3, master: ports.s3Master, volume: ports.s3Volume, filer: ports.s3Filer, admin: ports.s3Admin },
+          binary: tools.weed,
+          dir: join(dataDir, 's3'),
+          bucket: BUCKET,
+          accessKey: S3_ACCESS_KEY,
+          secretKey: secrets.s3,
+          logFile: join(logsDir, 's3.log'),
+          ports: {
+            s3: ports.s3,
+            master: ports.s3Master,
+            volume: ports.s3Volume,
+            filer: ports.s3Filer,
+            admin: ports.s3Admin,
+          },
         }).then((service) => this.#own(service)),
       ),
       part(this.compute.startRegistry(logsDir).then((service) => service && this.#own(service))),
@@ -161,22 +200,48 @@ export class LocalNetwork {
   async startPrograms(note: (message: string) => void): Promise<void> {
     const { state } = this;
     const [validator, miner] = await Promise.all([loadHotkey(state.seeds.validator), loadHotkey(state.seeds.miner)]);
-    const [validatorCold, minerCold] = await Promise.all([loadHotkey(state.seeds.developerColdkey), loadHotkey(state.seeds.minerColdkey)]);
+    const [validatorCold, minerCold] = await Promise.all([
+      loadHotkey(state.seeds.developerColdkey),
+      loadHotkey(state.seeds.minerColdkey),
+    ]);
     await writeFile(
       join(this.dataDir, 'metagraph.json'),
       JSON.stringify([
-        { hotkey: validator.address, coldkey: validatorCold.address, uid: 0, stake_rao: '1000000000000', host: '127.0.0.1', port: state.ports.api },
-        { hotkey: miner.address, coldkey: minerCold.address, uid: 1, stake_rao: '1000000000', host: '127.0.0.1', port: state.ports.minerApi },
+        {
+          hotkey: validator.address,
+          coldkey: validatorCold.address,
+          uid: 0,
+          stake_rao: '1000000000000',
+          host: '127.0.0.1',
+          port: state.ports.api,
+        },
+        {
+          hotkey: miner.address,
+          coldkey: minerCold.address,
+          uid: 1,
+          stake_rao: '1000000000',
+          host: '127.0.0.1',
+          port: state.ports.minerApi,
+        },
       ]),
     );
     const { urls } = this;
     const plans = planPrograms({
-      state, dataDir: this.dataDir, hotkeys: { validator: validator.address, miner: miner.address },
+      state,
+      dataDir: this.dataDir,
+      hotkeys: { validator: validator.address, miner: miner.address },
       urls: {
-        validatorDb: this.#databaseUrl('validator'), minerDb: this.#databaseUrl('miner'), s3: `http://127.0.0.1:${state.ports.s3}`,
-        public: urls.public, temporalUi: urls.temporalUi, registry: urls.registry,
+        validatorDb: this.#databaseUrl('validator'),
+        minerDb: this.#databaseUrl('miner'),
+        s3: `http://127.0.0.1:${state.ports.s3}`,
+        public: urls.public,
+        temporalUi: urls.temporalUi,
+        registry: urls.registry,
       },
-      compute: this.compute.kind, runtimeDir: this.compute.runtimeDir, containerEnv: this.compute.env, simulatedGpus: this.#options.gpus,
+      compute: this.compute.kind,
+      runtimeDir: this.compute.runtimeDir,
+      containerEnv: this.compute.env,
+      simulatedGpus: this.#options.gpus,
       services: [
         { name: 'Gateway and API', url: urls.public, kind: 'http' },
         { name: 'Temporal UI', url: urls.temporalUi, kind: 'http' },
@@ -210,12 +275,24 @@ export class LocalNetwork {
   }
 
   async #start(plan: ProgramPlan): Promise<void> {
-    const inherited = Object.fromEntries(['PATH', 'HOME', 'LANG', 'TMPDIR', 'XDG_RUNTIME_DIR', 'HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY'].map((name) => [name, process.env[name]]));
+    const inherited = Object.fromEntries(
+      ['PATH', 'HOME', 'LANG', 'TMPDIR', 'XDG_RUNTIME_DIR', 'HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY'].map((name) => [
+        name,
+        process.env[name],
+      ]),
+    );
     const service = await startService({
-      name: plan.name, command: process.execPath, args: ['--disable-warning=ExperimentalWarning', '--enable-source-maps', join(ROOT, plan.entry)], cwd: ROOT,
+      name: plan.name,
+      command: process.execPath,
+      args: ['--disable-warning=ExperimentalWarning', '--enable-source-maps', join(ROOT, plan.entry)],
+      cwd: ROOT,
       env: { ...inherited, NODE_COMPILE_CACHE: join(this.dataDir, 'compile-cache'), ...plan.env },
-      logFile: join(this.logsDir, `${plan.name}.log`), isReady: () => answers(plan.readyUrl), readyWithinMs: 90_000, stopWithinMs: 15_000,
-      onSpawn: (pid) => this.#table.add(plan.name, pid), signal: this.#stopSignal.signal,
+      logFile: join(this.logsDir, `${plan.name}.log`),
+      isReady: () => answers(plan.readyUrl),
+      readyWithinMs: 90_000,
+      stopWithinMs: 15_000,
+      onSpawn: (pid) => this.#table.add(plan.name, pid),
+      signal: this.#stopSignal.signal,
     });
     this.#programs.set(plan.name, { plan, service });
     void service.exited.then(() => this.#restart(plan, service));
@@ -228,14 +305,18 @@ export class LocalNetwork {
     const restarting = this.#restarts.filter((at) => now - at < RESTART_WINDOW_MS).length <= MAX_RESTARTS;
     this.#onCrash({ name: plan.name, logFile: service.logFile, restarting });
     if (!restarting) return;
-    await this.startProgram(plan).catch(() => this.#isStopping || this.#onCrash({ name: plan.name, logFile: service.logFile, restarting: false }));
+    await this.startProgram(plan).catch(
+      () => this.#isStopping || this.#onCrash({ name: plan.name, logFile: service.logFile, restarting: false }),
+    );
   }
 
   /** Deployments are drained through their miner, then programs and stores end. What does not end in time is ended. */
   async stop(note: (message: string) => void = () => {}): Promise<void> {
     if (this.#isServing && !this.#isStopping) {
       note('deployments');
-      await drainMiner(this.#drainContext, DRAIN_WITHIN_MS).catch((err: unknown) => note(`not drained: ${String(err)}`));
+      await drainMiner(this.#drainContext, DRAIN_WITHIN_MS).catch((err: unknown) =>
+        note(`not drained: ${String(err)}`),
+      );
     }
     this.#stopSignal.abort();
     await Promise.allSettled(this.#starting);
@@ -253,7 +334,9 @@ export class LocalNetwork {
 
   async #own(service: Service): Promise<void> {
     this.#services.push(service);
-    void service.exited.then(() => this.#isStopping || this.#onCrash({ name: service.name, logFile: service.logFile, restarting: false }));
+    void service.exited.then(
+      () => this.#isStopping || this.#onCrash({ name: service.name, logFile: service.logFile, restarting: false }),
+    );
     await this.#table.add(service.name, service.pid);
   }
 
@@ -281,7 +364,20 @@ export class LocalNetwork {
 
 /** What `--fresh` forgets: everything but the downloaded tools and caches keyed by content. */
 const FRESH_PARTS = [
-  'postgres', 'temporal', 's3', 'registry', 'spool', 'work/deployments', 'work/forge', 'miner', 'agent', 'logs', 'network.json', 'developer.json', 'drained.json', 'metagraph.json',
+  'postgres',
+  'temporal',
+  's3',
+  'registry',
+  'spool',
+  'work/deployments',
+  'work/forge',
+  'miner',
+  'agent',
+  'logs',
+  'network.json',
+  'developer.json',
+  'drained.json',
+  'metagraph.json',
 ];
 
 /** One network per data directory; a lock of a dead process is taken over. */
@@ -298,7 +394,8 @@ async function lockDirectory(dir: string): Promise<() => Promise<void>> {
     }
     const pid = Number(await readFile(file, 'utf8').catch(() => ''));
     const alive = pid > 0 && (existsSync('/proc/self') ? existsSync(`/proc/${pid}`) : isAlive(pid));
-    if (alive && pid !== process.pid) throw new Error(`A network already runs on ${dir} (pid ${pid}). Stop it, or use --data-dir for another.`);
+    if (alive && pid !== process.pid)
+      throw new Error(`A network already runs on ${dir} (pid ${pid}). Stop it, or use --data-dir for another.`);
     await rm(file, { force: true });
   }
 }

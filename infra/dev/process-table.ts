@@ -1,14 +1,10 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { identityOf, isAlive, signalGroup, type ProcessIdentity } from '../../activities/clients/processes.ts';
 import { writePrivate } from './network-state.ts';
 
-/** A process we started, told apart from a later one with the same pid by when the kernel started it. */
-interface ProcessRecord { name: string; pid: number; startTicks: string }
-
-/** Start time of a process in clock ticks since boot; null when it is gone (or the system has no /proc). */
-async function startTicksOf(pid: number): Promise<string | null> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+interface ProcessRecord extends ProcessIdentity {
+  name: string;
 }
 
 /** The processes of one data directory, on disk, so that a start after a crash ends what the crashed one left. */
@@ -21,7 +17,8 @@ export class ProcessTable {
   }
 
   async add(name: string, pid: number): Promise<void> {
-    this.#records.push({ name, pid, startTicks: (await startTicksOf(pid)) ?? '' });
+    const identity = await identityOf(pid);
+    if (identity) this.#records.push({ name, ...identity });
     // One writer at a time: programs are started side by side.
     this.#written = this.#written.then(() => writePrivate(this.#file, JSON.stringify(this.#records)));
     await this.#written;
@@ -34,29 +31,24 @@ export class ProcessTable {
 
   /** Ends what an earlier start left running, with its whole process group; returns the names. */
   async endLeftovers(): Promise<string[]> {
-    const records = await readFile(this.#file, 'utf8').then((text) => JSON.parse(text) as ProcessRecord[], () => []);
-    const ended: string[] = [];
-    for (const { name, pid, startTicks } of records) {
-      if (startTicks === '' || (await startTicksOf(pid)) !== startTicks) continue;
-      ended.push(name);
-      signalGroup(pid, 'SIGTERM');
+    const records = await readFile(this.#file, 'utf8').then(
+      (text) => JSON.parse(text) as ProcessRecord[],
+      () => [],
+    );
+    const ended: ProcessRecord[] = [];
+    for (const record of records) {
+      if (!(await isAlive(record))) continue;
+      ended.push(record);
+      signalGroup(record.pid, 'SIGTERM');
     }
     const deadline = Date.now() + 10_000;
-    for (const { pid, startTicks } of records) {
-      while (startTicks !== '' && (await startTicksOf(pid)) === startTicks) {
-        if (Date.now() > deadline) signalGroup(pid, 'SIGKILL');
+    for (const record of ended) {
+      for (let alive = true; alive; alive = await isAlive(record)) {
+        if (Date.now() > deadline) signalGroup(record.pid, 'SIGKILL');
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
     }
     await this.clear();
-    return ended;
-  }
-}
-
-function signalGroup(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-pid, signal);
-  } catch {
-    // gone meanwhile
+    return ended.map(({ name }) => name);
   }
 }

@@ -14,7 +14,14 @@ export interface PlanInput {
   state: NetworkState;
   dataDir: string;
   hotkeys: { validator: string; miner: string };
-  urls: { validatorDb: string; minerDb: string; s3: string; public: string; temporalUi: string; registry: string | null };
+  urls: {
+    validatorDb: string;
+    minerDb: string;
+    s3: string;
+    public: string;
+    temporalUi: string;
+    registry: string | null;
+  };
   compute: 'podman' | 'process';
   runtimeDir: string | null;
   containerEnv: Record<string, string>;
@@ -91,10 +98,16 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     ...(input.simulatedGpus ? { CANOPY_SIMULATED_GPUS: input.simulatedGpus } : {}),
   };
   const http = (name: string, entry: string, env: Record<string, string>, port: number, path: string): ProgramPlan => ({
-    name, entry, env: { ...env, CANOPY_LISTEN_HOST: '127.0.0.1', CANOPY_LISTEN_PORT: String(port) }, readyUrl: `${local(port)}${path}`,
+    name,
+    entry,
+    env: { ...env, CANOPY_LISTEN_HOST: '127.0.0.1', CANOPY_LISTEN_PORT: String(port) },
+    readyUrl: `${local(port)}${path}`,
   });
   const worker = (name: string, env: Record<string, string>, port: number): ProgramPlan => ({
-    name, entry: `workers/${name}.ts`, env: { ...env, CANOPY_METRICS_PORT: String(port) }, readyUrl: `${local(port)}/health`,
+    name,
+    entry: `workers/${name}.ts`,
+    env: { ...env, CANOPY_METRICS_PORT: String(port) },
+    readyUrl: `${local(port)}/health`,
   });
   return [
     worker('validator-worker', validator, ports.validatorWorkerMetrics),

@@ -3,7 +3,11 @@ import ora, { type Ora } from 'ora';
 /** Staged progress: a spinner on a terminal, plain lines elsewhere, one JSON object a line for machines. */
 export interface Reporter {
   /** Runs one named stage; `note` tells what it is at. Throws what the stage throws, after saying so. */
-  stage: <Result>(id: string, title: string, work: (note: (message: string) => void) => Promise<Result>) => Promise<Result>;
+  stage: <Result>(
+    id: string,
+    title: string,
+    work: (note: (message: string) => void) => Promise<Result>,
+  ) => Promise<Result>;
   /** A line that belongs to the story (a streamed build log, a token, a hint). */
   line: (message: string) => void;
   /** Text without a line end: streamed tokens. */
@@ -11,7 +15,7 @@ export interface Reporter {
   summary: (facts: Record<string, unknown>, lines: string[]) => void;
 }
 
-export function createReporter({ json, tty = process.stdout.isTTY === true }: { json: boolean; tty?: boolean }): Reporter {
+export function createReporter({ json, tty = process.stdout.isTTY }: { json: boolean; tty?: boolean }): Reporter {
   if (json) return jsonReporter();
   return tty ? terminalReporter() : plainReporter();
 }
@@ -40,10 +44,16 @@ function terminalReporter(): Reporter {
       spinner = own;
       try {
         const result = await work((message) => (own.text = `${title}  \u001b[2m${message}\u001b[0m`));
-        own.stopAndPersist({ symbol: '\u001b[32m✔\u001b[0m', text: `${title} \u001b[2m${id} · ${seconds(startedAt)}\u001b[0m` });
+        own.stopAndPersist({
+          symbol: '\u001b[32m✔\u001b[0m',
+          text: `${title} \u001b[2m${id} · ${seconds(startedAt)}\u001b[0m`,
+        });
         return result;
       } catch (err) {
-        own.stopAndPersist({ symbol: '\u001b[31m✖\u001b[0m', text: `${title} \u001b[2m${id} · ${seconds(startedAt)}\u001b[0m\n  ${messageOf(err)}` });
+        own.stopAndPersist({
+          symbol: '\u001b[31m✖\u001b[0m',
+          text: `${title} \u001b[2m${id} · ${seconds(startedAt)}\u001b[0m\n  ${messageOf(err)}`,
+        });
         throw err;
       } finally {
         spinner = outer;
@@ -79,7 +89,8 @@ function plainReporter(): Reporter {
 }
 
 function jsonReporter(): Reporter {
-  const emit = (record: Record<string, unknown>) => process.stdout.write(`${JSON.stringify({ time: new Date().toISOString(), ...record })}\n`);
+  const emit = (record: Record<string, unknown>) =>
+    process.stdout.write(`${JSON.stringify({ time: new Date().toISOString(), ...record })}\n`);
   return {
     async stage(id, title, work) {
       const startedAt = performance.now();
@@ -89,7 +100,13 @@ function jsonReporter(): Reporter {
         emit({ event: 'stage.held', id, title, durationMs: Math.round(performance.now() - startedAt) });
         return result;
       } catch (err) {
-        emit({ event: 'stage.failed', id, title, durationMs: Math.round(performance.now() - startedAt), reason: messageOf(err) });
+        emit({
+          event: 'stage.failed',
+          id,
+          title,
+          durationMs: Math.round(performance.now() - startedAt),
+          reason: messageOf(err),
+        });
         throw err;
       }
     },

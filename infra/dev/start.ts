@@ -6,7 +6,16 @@ import { LocalNetwork, type NetworkOptions } from './network.ts';
 import { createReporter } from './reporter.ts';
 import { runTour, type TourResult } from './tour.ts';
 
-interface Flags { dataDir: string; fresh?: boolean; once?: boolean; json?: boolean; tour: boolean; port?: string; compute: NetworkOptions['compute']; gpus: string }
+interface Flags {
+  dataDir: string;
+  fresh?: boolean;
+  once?: boolean;
+  json?: boolean;
+  tour: boolean;
+  port?: string;
+  compute: NetworkOptions['compute'];
+  gpus: string;
+}
 
 const flags = new Command('npm start --')
   .description('Boots the whole Canopy network on this machine, runs the tour, and stays up until Ctrl-C.')
@@ -16,14 +25,19 @@ const flags = new Command('npm start --')
   .option('--no-tour', 'boot only')
   .option('--json', 'one JSON object a line instead of text')
   .option('--port <port>', 'of the gateway (default 7070, or a free one)')
-  .addOption(new Option('--compute <driver>', 'how instances run').choices(['auto', 'podman', 'process']).default('auto'))
+  .addOption(
+    new Option('--compute <driver>', 'how instances run').choices(['auto', 'podman', 'process']).default('auto'),
+  )
   .option('--gpus <list>', 'simulated GPUs of the local server', '2xh100_sxm')
   .parse()
   .opts<Flags>();
 
 const reporter = createReporter({ json: flags.json === true });
 const network = new LocalNetwork({
-  dataDir: resolve(flags.dataDir), fresh: flags.fresh === true, compute: flags.compute, gpus: flags.gpus,
+  dataDir: resolve(flags.dataDir),
+  fresh: flags.fresh === true,
+  compute: flags.compute,
+  gpus: flags.gpus,
   ...(flags.port === undefined ? {} : { port: Number(flags.port) }),
 });
 
@@ -45,7 +59,9 @@ try {
   const tools = await reporter.stage('prepare', 'tools, ports and keys', (note) => network.prepare(note));
   reporter.line(`instances run with ${network.compute.kind}: ${network.compute.why}`);
   await reporter.stage('stores', 'Postgres, Temporal, S3 and registry', (note) => network.startStores(tools, note));
-  await reporter.stage('programs', 'validator, gateway, sockets, workers, miner, agent', (note) => network.startPrograms(note));
+  await reporter.stage('programs', 'validator, gateway, sockets, workers, miner, agent', (note) =>
+    network.startPrograms(note),
+  );
   const bootMs = Math.round(performance.now() - startedAt);
   reporter.line(`ready after ${(bootMs / 1000).toFixed(1)} s`);
   const tour = flags.tour ? await runTour(network, reporter) : null;
@@ -66,19 +82,28 @@ async function printSummary(tour: TourResult | null, bootMs: number): Promise<vo
     ? `curl ${urls.public}/v1/chat/completions -H 'authorization: Bearer ${tour.apiKey}' -H 'content-type: application/json' \\\n    -d '{"model":"${tour.model}","stream":true,"messages":[{"role":"user","content":"Canopy is"}]}'`
     : null;
   const temporal = `temporal workflow list --address 127.0.0.1:${state.ports.temporal} --namespace`;
-  reporter.summary({ urls, bootMs, apiKey: tour?.apiKey ?? null, model: tour?.model ?? null, temporalAddress: `127.0.0.1:${state.ports.temporal}` }, [
-    'Canopy runs.',
-    `  console     ${urls.public}/`,
-    `  API         ${urls.public}            (SDK: CHUTES_API_URL=${urls.public})`,
-    `  OpenAI      ${urls.public}/v1`,
-    `  API docs    ${urls.public}/docs`,
-    `  Temporal UI ${urls.temporalUi}`,
-    `  logs        ${network.logsDir}`,
-    ...(tour ? [`  API key     ${tour.apiKey}`, '', `  ${String(curl)}`] : []),
-    '',
-    '  watch workflows:',
-    `  ${join(network.toolsBin, 'temporal')} ${temporal.slice('temporal '.length)} validator${tour ? ` --query "CanopyChute = '${tour.chuteId}'"` : ''}`,
-    `  ${join(network.toolsBin, 'temporal')} ${temporal.slice('temporal '.length)} ${minerNamespace(miner.address)}`,
-    ...(flags.once ? [] : ['', '  Ctrl-C stops everything.']),
-  ]);
+  reporter.summary(
+    {
+      urls,
+      bootMs,
+      apiKey: tour?.apiKey ?? null,
+      model: tour?.model ?? null,
+      temporalAddress: `127.0.0.1:${state.ports.temporal}`,
+    },
+    [
+      'Canopy runs.',
+      `  console     ${urls.public}/`,
+      `  API         ${urls.public}            (SDK: CHUTES_API_URL=${urls.public})`,
+      `  OpenAI      ${urls.public}/v1`,
+      `  API docs    ${urls.public}/docs`,
+      `  Temporal UI ${urls.temporalUi}`,
+      `  logs        ${network.logsDir}`,
+      ...(tour ? [`  API key     ${tour.apiKey}`, '', `  ${String(curl)}`] : []),
+      '',
+      '  watch workflows:',
+      `  ${join(network.toolsBin, 'temporal')} ${temporal.slice('temporal '.length)} validator${tour ? ` --query "CanopyChute = '${tour.chuteId}'"` : ''}`,
+      `  ${join(network.toolsBin, 'temporal')} ${temporal.slice('temporal '.length)} ${minerNamespace(miner.address)}`,
+      ...(flags.once ? [] : ['', '  Ctrl-C stops everything.']),
+    ],
+  );
 }

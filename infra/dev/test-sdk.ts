@@ -8,7 +8,8 @@ const program = await ensureSdk(join(import.meta.dirname, '../../.canopy'));
 const report = (line: string): void => void process.stdout.write(`${line}\n`);
 
 const running = process.env.CANOPY_URL;
-if (running) process.exit((await runSdkTest({ baseUrl: running.replace(/\/+$/, ''), program, report })).failed > 0 ? 1 : 0);
+if (running)
+  process.exit((await runSdkTest({ baseUrl: running.replace(/\/+$/, ''), program, report })).failed > 0 ? 1 : 0);
 
 const network = await RunningNetwork.start(['--fresh', '--no-tour']);
 try {

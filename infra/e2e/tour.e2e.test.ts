@@ -1,7 +1,20 @@
 import { afterAll, expect, test } from '@jest/globals';
 import { processesOf, RunningNetwork } from './running-network.ts';
 
-const TOUR = ['prepare', 'stores', 'programs', 'user', 'server', 'image', 'chute', 'stream', 'errors', 'complete', 'usage', 'stop'];
+const TOUR = [
+  'prepare',
+  'stores',
+  'programs',
+  'user',
+  'server',
+  'image',
+  'chute',
+  'stream',
+  'errors',
+  'complete',
+  'usage',
+  'stop',
+];
 const networks: RunningNetwork[] = [];
 afterAll(async () => {
   for (const network of networks) await network.remove();
@@ -24,6 +37,8 @@ test('cold, then warm, on the process driver: every step holds, exit 0, no proce
   const summary = await warm.ready();
   expect(await warm.exited).toBe(0);
   expect(warm.stages.map((stage) => `${stage.id}${stage.held ? '' : ' FAILED'}`)).toEqual(TOUR);
-  process.stderr.write(`warm boot ${summary.bootMs} ms; demand to active, cold: ${cold.stages.find((stage) => stage.id === 'chute')?.durationMs} ms\n`);
+  process.stderr.write(
+    `warm boot ${summary.bootMs} ms; demand to active, cold: ${cold.stages.find((stage) => stage.id === 'chute')?.durationMs} ms\n`,
+  );
   expect(await processesOf(warm.dataDir)).toEqual([]);
 });

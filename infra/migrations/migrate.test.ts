@@ -13,7 +13,9 @@ afterAll(() => Promise.all([...databases.values()].map((database) => database.dr
 test.each(schemas)('%s: down leaves nothing behind, and up works again', async (schema) => {
   const { knex } = databases.get(schema) as { knex: Awaited<ReturnType<typeof createTestDatabase>>['knex'] };
   const tables = async (): Promise<string[]> => {
-    const { rows } = await knex.raw("select tablename from pg_tables where schemaname = 'public' and tablename not like 'canopy_migrations%' order by 1");
+    const { rows } = await knex.raw(
+      "select tablename from pg_tables where schemaname = 'public' and tablename not like 'canopy_migrations%' order by 1",
+    );
     return rows.map((row: { tablename: string }) => row.tablename);
   };
   const before = await tables();

@@ -17,7 +17,10 @@ const schema = z.object({
   /** `host` where the validator itself is on loopback: a network on one machine. */
   CANOPY_PODMAN_NETWORK: z.enum(['bridge', 'host']).default('bridge'),
   /** Instances bind ports of this range on their server; the range is the firewall rule. */
-  CANOPY_PORT_RANGE: z.string().regex(/^[0-9]+-[0-9]+$/).default('31000-31999'),
+  CANOPY_PORT_RANGE: z
+    .string()
+    .regex(/^[0-9]+-[0-9]+$/)
+    .default('31000-31999'),
   CANOPY_REGISTRY: z.string().optional(),
   /** The runtime to inject: folder with `node` and `app/` (see infra/dev/runtime-bundle.ts). */
   CANOPY_RUNTIME_DIR: z.string().optional(),

@@ -21,7 +21,9 @@ async function asAdmin(sql: string): Promise<void> {
 }
 
 /** A migrated database of the caller's own on the real Postgres. */
-export async function createTestDatabase(schema: Schema): Promise<{ knex: Knex; url: string; drop: () => Promise<void> }> {
+export async function createTestDatabase(
+  schema: Schema,
+): Promise<{ knex: Knex; url: string; drop: () => Promise<void> }> {
   const name = `t_${randomBytes(6).toString('hex')}`;
   await asAdmin(`create database ${name}`);
   const url = adminUrl().replace(/\/postgres$/, `/${name}`);

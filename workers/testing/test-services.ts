@@ -11,7 +11,10 @@ import { startTemporal } from '../../infra/dev/services/temporal.ts';
 export async function startTestServices(): Promise<{ stop: () => Promise<void> }> {
   const toolsDir = process.env.CANOPY_TOOLS_DIR ?? join(import.meta.dirname, '../../.canopy/tools');
   await mkdir(toolsDir, { recursive: true });
-  const [tools, timeSkipping] = await Promise.all([ensureTools(toolsDir, (message) => process.stderr.write(`${message}\n`)), ensureTimeSkippingServer(toolsDir)]);
+  const [tools, timeSkipping] = await Promise.all([
+    ensureTools(toolsDir, (message) => process.stderr.write(`${message}\n`)),
+    ensureTimeSkippingServer(toolsDir),
+  ]);
   const dir = await mkdtemp(join(tmpdir(), 'canopy-test-'));
   await chmod(dir, 0o755); // Postgres runs as a user of its own when we are root
   const free = () => getPort({ host: '127.0.0.1' });
@@ -20,7 +23,10 @@ export async function startTestServices(): Promise<{ stop: () => Promise<void> }
     // each takes port + 10000 too
     for (;;) {
       const candidate = 20_000 + Math.floor(Math.random() * 25_000);
-      if ((await getPort({ host: '127.0.0.1', port: candidate })) === candidate && (await getPort({ host: '127.0.0.1', port: candidate + 10_000 })) === candidate + 10_000) {
+      if (
+        (await getPort({ host: '127.0.0.1', port: candidate })) === candidate &&
+        (await getPort({ host: '127.0.0.1', port: candidate + 10_000 })) === candidate + 10_000
+      ) {
         weed[name] = candidate;
         break;
       }
@@ -29,12 +35,31 @@ export async function startTestServices(): Promise<{ stop: () => Promise<void> }
   const pgPort = await free();
   const temporalPort = await free();
   const [postgres, temporal, s3] = await Promise.all([
-    startPostgres({ dir: join(dir, 'postgres'), port: pgPort, password: 'test', logFile: join(dir, 'postgres.log'), ephemeral: true, maxConnections: 300 }),
+    startPostgres({
+      dir: join(dir, 'postgres'),
+      port: pgPort,
+      password: 'test',
+      logFile: join(dir, 'postgres.log'),
+      ephemeral: true,
+      maxConnections: 300,
+    }),
     startTemporal({
-      binary: tools.temporal, port: temporalPort, httpPort: await free(), metricsPort: await free(), namespaces: ['validator', 'miner-test'],
+      binary: tools.temporal,
+      port: temporalPort,
+      httpPort: await free(),
+      metricsPort: await free(),
+      namespaces: ['validator', 'miner-test'],
       logFile: join(dir, 'temporal.log'),
     }),
-    startSeaweed({ binary: tools.weed, dir: join(dir, 's3'), bucket: 'canopy', accessKey: 'test', secretKey: 'testsecret', logFile: join(dir, 's3.log'), ports: weed }),
+    startSeaweed({
+      binary: tools.weed,
+      dir: join(dir, 's3'),
+      bucket: 'canopy',
+      accessKey: 'test',
+      secretKey: 'testsecret',
+      logFile: join(dir, 's3.log'),
+      ports: weed,
+    }),
   ]);
   Object.assign(process.env, {
     CANOPY_TEST_POSTGRES_URL: postgres.url('postgres'),

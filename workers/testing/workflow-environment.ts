@@ -21,7 +21,9 @@ const START_TRIES = 6;
 async function startPatiently(path: string): Promise<TestWorkflowEnvironment> {
   for (let tries = 1; ; tries++) {
     try {
-      return await TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } });
+      return await TestWorkflowEnvironment.createTimeSkipping({
+        server: { executable: { type: 'existing-path', path } },
+      });
     } catch (err) {
       if (tries >= START_TRIES) throw err;
     }

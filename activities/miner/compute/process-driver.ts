@@ -11,7 +11,7 @@ import {
   leadersWithEnvironment,
   signalGroup,
   type ProcessIdentity,
-} from './process-table.ts';
+} from '../../clients/processes.ts';
 
 /** Marks the process: it is found again even if its worker died before it could write down the pid. */
 const MARK = 'CANOPY_DEPLOYMENT_DIR';

@@ -1,8 +1,15 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, closeSync } from 'node:fs';
+import { findOnPath } from '../toolchain.ts';
 
-export interface Service { name: string; pid: number; logFile: string; exited: Promise<number | null>; stop: () => Promise<void> }
+export interface Service {
+  name: string;
+  pid: number;
+  logFile: string;
+  exited: Promise<number | null>;
+  stop: () => Promise<void>;
+}
 
 export interface SpawnOptions {
   name: string;
@@ -27,9 +34,28 @@ export interface SpawnOptions {
 
 /** Starts a process in a group of its own, its output in `logFile`, and waits until it serves. */
 export async function startService(options: SpawnOptions): Promise<Service> {
-  const { name, command, args, logFile, env, cwd, isReady, user, stopSignal = 'SIGTERM', readyWithinMs = 30_000, stopWithinMs = 10_000 } = options;
+  const {
+    name,
+    command,
+    args,
+    logFile,
+    env,
+    cwd,
+    isReady,
+    user,
+    stopSignal = 'SIGTERM',
+    readyWithinMs = 30_000,
+    stopWithinMs = 10_000,
+  } = options;
   const out = openSync(logFile, 'a');
-  const child = spawn(command, args, { stdio: ['ignore', out, out], env: env ?? process.env, cwd, detached: true, ...user });
+  const { file, prefix } = await diesWithUs(stopSignal);
+  const child = spawn(file ?? command, file ? [...prefix, command, ...args] : args, {
+    stdio: ['ignore', out, out],
+    env: env ?? process.env,
+    cwd,
+    detached: true,
+    ...user,
+  });
   closeSync(out);
   const exited = new Promise<number | null>((resolve) => {
     child.once('exit', (code) => resolve(code));
@@ -37,7 +63,13 @@ export async function startService(options: SpawnOptions): Promise<Service> {
   });
   await Promise.race([once(child, 'spawn'), exited]);
   if (child.pid === undefined) throw new Error(`${name}: ${command} cannot be started`);
-  const service: Service = { name, pid: child.pid, logFile, exited, stop: () => stopChild(child, exited, stopSignal, stopWithinMs) };
+  const service: Service = {
+    name,
+    pid: child.pid,
+    logFile,
+    exited,
+    stop: () => stopChild(child, exited, stopSignal, stopWithinMs),
+  };
   await options.onSpawn?.(child.pid);
   let ended = false;
   void exited.then(() => (ended = true));
@@ -57,7 +89,20 @@ export async function startService(options: SpawnOptions): Promise<Service> {
   return service;
 }
 
-async function stopChild(child: ChildProcess, exited: Promise<number | null>, signal: NodeJS.Signals, withinMs: number): Promise<void> {
+let setpriv: Promise<string | null> | null = null;
+
+/** Where the system can (util-linux), the process gets its stop signal when this one is killed: no orphans, even then. */
+async function diesWithUs(signal: NodeJS.Signals): Promise<{ file: string | null; prefix: string[] }> {
+  const file = await (setpriv ??= findOnPath('setpriv'));
+  return { file, prefix: ['--pdeathsig', signal.replace('SIG', ''), '--'] };
+}
+
+async function stopChild(
+  child: ChildProcess,
+  exited: Promise<number | null>,
+  signal: NodeJS.Signals,
+  withinMs: number,
+): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
   child.kill(signal);
   const late = setTimeout(() => killGroup(child.pid), withinMs);

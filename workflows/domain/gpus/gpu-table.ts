@@ -7,7 +7,14 @@ export interface GpuType {
   clockMhz: { base: number; boost: number };
   maxThreadsPerProcessor: number;
   /** absent for types the reference treats without legacy flags */
-  computeCapability?: { major: number; minor: number; tensorCores: number; concurrentKernels: boolean; ecc: boolean; sxm: boolean };
+  computeCapability?: {
+    major: number;
+    minor: number;
+    tensorCores: number;
+    concurrentKernels: boolean;
+    ecc: boolean;
+    sxm: boolean;
+  };
   hourlyRateMicroUsd: number;
   graval: { iterations: number; estimateS: number };
 }
@@ -49,7 +56,8 @@ const BY_REF: ReadonlyMap<string, GpuType> = new Map(GPU_TYPES.map((type) => [ty
 export const gpuType = (ref: string): GpuType | null => BY_REF.get(ref.toLowerCase()) ?? null;
 
 /** The type a device's reported name belongs to, or null. */
-export const gpuTypeOfName = (name: string): GpuType | null => GPU_TYPES.find((type) => type.nameCheck.test(name)) ?? null;
+export const gpuTypeOfName = (name: string): GpuType | null =>
+  GPU_TYPES.find((type) => type.nameCheck.test(name)) ?? null;
 
 /** Price basis: the highest hourly rate stands for a compute multiplier of 1 (§5.1). */
 export const BASIS_MICRO_USD_PER_HOUR = 4_500_000;

@@ -16,7 +16,8 @@ export function supportedGpus(selector: NodeSelector): GpuType[] {
       (selector.include === null || selector.include.includes(type.ref)) &&
       !(selector.exclude ?? []).includes(type.ref) &&
       type.memoryGb >= selector.minVramGbPerGpu &&
-      (selector.maxHourlyPricePerGpuMicroUsd === null || type.hourlyRateMicroUsd <= selector.maxHourlyPricePerGpuMicroUsd),
+      (selector.maxHourlyPricePerGpuMicroUsd === null ||
+        type.hourlyRateMicroUsd <= selector.maxHourlyPricePerGpuMicroUsd),
   );
 }
 

@@ -16,9 +16,20 @@
 import type { GpuOpenings, PovwChallenge } from '../proof/messages.ts';
 import type { PovwCommit, PovwWalk, PovwWalkAnswer } from './launch.ts';
 
-export interface AgentCommitRequest { session: string; challenges: PovwChallenge[] }
+export interface AgentCommitRequest {
+  session: string;
+  challenges: PovwChallenge[];
+}
 export type AgentCommitAnswer = PovwCommit;
-export interface AgentWalkRequest { session: string; nonce2: string }
+export interface AgentWalkRequest {
+  session: string;
+  nonce2: string;
+}
 export type AgentWalkAnswer = PovwWalk;
-export interface AgentOpenRequest { session: string; samples: PovwWalkAnswer['samples'] }
-export interface AgentOpenAnswer { openings: Record<string, GpuOpenings> }
+export interface AgentOpenRequest {
+  session: string;
+  samples: PovwWalkAnswer['samples'];
+}
+export interface AgentOpenAnswer {
+  openings: Record<string, GpuOpenings>;
+}

@@ -10,21 +10,43 @@ export interface MinerEventData {
   bounty_change: { chute_id: string; bounty: number };
   image_created: { image_id: string };
   image_updated: {
-    image_id: string; short_tag: string; patch_version: string; chutes_version: string; chute_ids: string[]; image: string;
+    image_id: string;
+    short_tag: string;
+    patch_version: string;
+    chutes_version: string;
+    chute_ids: string[];
+    image: string;
   };
   image_deleted: { image_id: string };
   instance_created: {
-    chute_id: string; gpu_count: number; gpu_model_name: string; miner_hotkey: string; instance_id: string; config_id: string;
+    chute_id: string;
+    gpu_count: number;
+    gpu_model_name: string;
+    miner_hotkey: string;
+    instance_id: string;
+    config_id: string;
   };
   instance_verified: { instance_id: string; miner_hotkey: string };
   instance_activated: { chute_id: string; miner_hotkey: string; instance_id: string; config_id: string };
   instance_deleted: { chute_id: string; miner_hotkey: string; instance_id: string; config_id: string };
   rolling_update: {
-    chute_id: string; instance_id: string; miner_hotkey: string; old_version: string; new_version: string; reason: string;
+    chute_id: string;
+    instance_id: string;
+    miner_hotkey: string;
+    old_version: string;
+    new_version: string;
+    reason: string;
   };
   job_created: {
-    job_id: string; method: string; chute_id: string; image_id: string; gpu_count: number; compute_multiplier: number;
-    exclude: string[]; excluded: string[]; disk_gb: number;
+    job_id: string;
+    method: string;
+    chute_id: string;
+    image_id: string;
+    gpu_count: number;
+    compute_multiplier: number;
+    exclude: string[];
+    excluded: string[];
+    disk_gb: number;
   };
   job_deleted: { instance_id: string; job_id: string };
 }

@@ -5,5 +5,21 @@
  * `GET /images/{image_id}/archive` (purpose `images` for owners, `registry` for miners); root of the tar = working dir.
  */
 export type ImageArtifact =
-  | { kind: 'oci'; reference: string; digest: string; sizeBytes: number; command: string[]; workingDir: string; env: Record<string, string> }
-  | { kind: 'archive'; key: string; sha256: string; sizeBytes: number; command: string[]; workingDir: string; env: Record<string, string> };
+  | {
+      kind: 'oci';
+      reference: string;
+      digest: string;
+      sizeBytes: number;
+      command: string[];
+      workingDir: string;
+      env: Record<string, string>;
+    }
+  | {
+      kind: 'archive';
+      key: string;
+      sha256: string;
+      sizeBytes: number;
+      command: string[];
+      workingDir: string;
+      env: Record<string, string>;
+    };

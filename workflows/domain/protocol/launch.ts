@@ -79,10 +79,18 @@ export interface ClaimAnswer {
   };
 }
 
-export interface PovwCommit { roots: Record<string, string> }
-export interface PovwCommitAnswer { nonce2: string }
-export interface PovwWalk { walks: Record<string, { digest: string; trace_root: string }> }
-export interface PovwWalkAnswer { samples: Record<string, { fill: FillSampleIndex[]; walk: WalkSampleIndex[] }> }
+export interface PovwCommit {
+  roots: Record<string, string>;
+}
+export interface PovwCommitAnswer {
+  nonce2: string;
+}
+export interface PovwWalk {
+  walks: Record<string, { digest: string; trace_root: string }>;
+}
+export interface PovwWalkAnswer {
+  samples: Record<string, { fill: FillSampleIndex[]; walk: WalkSampleIndex[] }>;
+}
 
 export interface LaunchProof {
   response?: string;
