@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { covers } from '../../workflows/domain/auth/api-keys.ts';
 import { isObject, prepareVllmBody, readModel, type JsonObject } from '../../workflows/domain/openai/prepare-body.ts';
 import { admit, quotaOf, utcDay } from '../../workflows/domain/quotas/quota.ts';
-import { mayInvoke } from '../../workflows/domain/routing/key-scopes.ts';
 import type { Target } from '../../workflows/domain/routing/host-target.ts';
 import { resolveCord, upstreamMethod, upstreamPath } from '../../workflows/domain/routing/resolve-cord.ts';
 import { resolveDirect, resolveModel, templatesOf } from '../../workflows/domain/routing/resolve-chute.ts';
@@ -44,7 +44,9 @@ export async function admitCall(
 
   const found = resolve(target, url.pathname, json, user.userId, deps);
   const { chute } = found;
-  if (!mayInvoke(key, chute.chuteId)) throw new CallRefused({ code: 'insufficient_scope', message: BAD_KEY });
+  // Of the chute behind an aggregator too: the reference checks the aggregator, so a key for one chute opens every model.
+  if (!covers(key, { action: 'invoke', objectType: 'chutes', objectId: chute.chuteId }))
+    throw new CallRefused({ code: 'insufficient_scope', message: BAD_KEY });
   deps.meter.sawKey(key.keyId);
   if (chute.disabled)
     throw new CallRefused({ code: 'maintenance', message: 'This chute is disabled for maintenance.', retryAfterS: 60 });

@@ -1,8 +1,8 @@
 import type { Knex } from 'knex';
+import { scopeOf, type Scope, type StoredScope } from '../../../workflows/domain/auth/api-keys.ts';
 import { BASIS_MICRO_USD_PER_HOUR } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { computeMultiplier } from '../../../workflows/domain/gpus/node-selector.ts';
 import { CANOPY_TRANSPORT } from '../../../workflows/domain/protocol/canopy-transport.ts';
-import type { KeyScope } from '../../../workflows/domain/routing/key-scopes.ts';
 import type { RoutedChute, RoutedCord, RoutedInstance, RoutedUser } from '../../../workflows/domain/routing/routed.ts';
 import { readCords, readSelector } from './stored-shapes.ts';
 
@@ -10,7 +10,7 @@ export interface StoredKey {
   keyId: string;
   userId: string;
   admin: boolean;
-  scopes: KeyScope[];
+  scopes: Scope[];
   secretHmac: Buffer;
 }
 /** `secretSealed` opens with context `instance:<instance_id>`. */
@@ -85,11 +85,7 @@ export async function loadKeys(db: Knex): Promise<StoredKey[]> {
     userId: row.user_id,
     admin: row.admin,
     secretHmac: row.secret_hmac,
-    scopes: (row.scopes as Record<string, string | null>[]).map((scope) => ({
-      objectType: scope.object_type ?? '',
-      objectId: scope.object_id ?? null,
-      action: scope.action ?? null,
-    })),
+    scopes: (row.scopes as StoredScope[]).map(scopeOf),
   }));
 }
 

@@ -1,5 +1,4 @@
 import type { Knex } from 'knex';
-import type { QuotaRow } from '../../../workflows/domain/auth/quotas.ts';
 
 export interface UsageBucket {
   bucket: Date;
@@ -25,7 +24,7 @@ export class UsageStore {
     this.#db = db;
   }
 
-  async quotas(userId: string): Promise<(QuotaRow & { updatedAt: Date })[]> {
+  async quotas(userId: string): Promise<{ chuteId: string; quota: number; updatedAt: Date }[]> {
     const rows = await this.#db('quotas')
       .where({ user_id: userId })
       .orderBy('chute_id')

@@ -11,6 +11,7 @@ import {
   MINIMUM_BALANCE_MICRO_USD,
   type OwnedImageRow,
 } from '../../../activities/validator/images/image-store.ts';
+import { hasRole } from '../../../workflows/domain/auth/users.ts';
 import { parseOffset } from '../../../workflows/domain/images/build-log.ts';
 import { parseImageReference } from '../../../workflows/domain/images/image-reference.ts';
 import { isFinished } from '../../../workflows/domain/images/image-status.ts';
@@ -32,8 +33,7 @@ import { streamBuildLog } from './log-stream.ts';
 import { parseForm, type Form } from './multipart.ts';
 import { deletedResponse, imageForm, imageResponse, imageRow, listQuery, renderImage, renderRow } from './wire.ts';
 
-const UNLIMITED_DEV = 128;
-const isUnlimited = (caller: Caller): boolean => (caller.permissionsBitmask & UNLIMITED_DEV) !== 0;
+const isUnlimited = (caller: Caller): boolean => hasRole(caller.permissionsBitmask, 'unlimited_dev');
 /** Room for the form around the build context, the pickle nobody reads included. */
 const FORM_OVERHEAD_BYTES = 16 * 1024 ** 2;
 const UPLOAD_WITHIN_MS = 900_000;

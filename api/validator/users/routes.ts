@@ -3,9 +3,9 @@ import { z } from 'zod';
 import { AuthStore } from '../../../activities/validator/auth/auth-store.ts';
 import { UsageStore } from '../../../activities/validator/users/usage-store.ts';
 import { UserStore, type User } from '../../../activities/validator/users/user-store.ts';
-import { ANY_CHUTE, effectiveQuota, isQuotaFree } from '../../../workflows/domain/auth/quotas.ts';
 import { isUsername } from '../../../workflows/domain/auth/users.ts';
 import { Refusal } from '../../../workflows/domain/errors.ts';
+import { ANY_CHUTE, isQuotaFree, quotaOf, utcDay } from '../../../workflows/domain/quotas/quota.ts';
 import { describeRoute } from '../../http/openapi.ts';
 import { offsetOf, renderPage } from '../../http/pagination.ts';
 import { jsonBodyOf, rawBody } from '../../http/raw-body.ts';
@@ -91,8 +91,10 @@ export function userRoutes(deps: ValidatorDeps): Router {
     const { userId, permissionsBitmask } = callerOf(res);
     if (isQuotaFree(permissionsBitmask)) return void res.json({ quota: 'unlimited', used: 0 });
     const chuteId = String(req.params.chuteId).toLowerCase();
-    const { quota, counter } = effectiveQuota(await usage.quotas(userId), chuteId, config.CANOPY_DEFAULT_QUOTA);
-    res.json({ quota, used: await usage.used(userId, counter, new Date().toISOString().slice(0, 10)) });
+    const rows = new Map((await usage.quotas(userId)).map((row) => [row.chuteId, row.quota]));
+    // As for a public chute: whether the id names a private one is its owner's business.
+    const { perDay, counter } = quotaOf({ chuteId, isPublic: true }, rows, config.CANOPY_DEFAULT_QUOTA);
+    res.json({ quota: perDay, used: await usage.used(userId, counter, utcDay(Date.now())) });
   });
 
   router.get('/users/me/usage', auth.user(), async (req, res) => {

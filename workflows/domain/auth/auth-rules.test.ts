@@ -1,6 +1,5 @@
 import { expect, test } from '@jest/globals';
 import { accessOf, covers, formatApiKey, isApiKeyName, parseApiKey, type Access, type Scope } from './api-keys.ts';
-import { effectiveQuota, isQuotaFree } from './quotas.ts';
 import { isFreshNonce } from './signing.ts';
 import { isUsername, permissionsOf } from './users.ts';
 
@@ -57,6 +56,7 @@ test.each<[string, boolean, Scope[], Access, boolean]>([
   ['this object', false, [scope({ objectId: CHUTE.toUpperCase() })], read, true],
   ['another object', false, [scope({ objectId: KEY_ID })], read, false],
   ['one object never covers the collection', false, [scope({ objectId: CHUTE })], { ...read, objectId: null }, false],
+  ['this action of this object', false, [scope({ objectId: CHUTE, action: 'read' })], read, true],
   ['a duplicate does no harm', false, [scope({ objectType: 'images' }), scope(), scope()], read, true],
 ])('%s', (_, admin, scopes, want, expected) => expect(covers({ admin, scopes }, want)).toBe(expected));
 
@@ -85,17 +85,6 @@ test.each([
 test('the sentence the SDK looks for stands for bit 11', () => {
   expect(permissionsOf(2048 | 16)).toEqual(['Free account.', 'Allow deploying models publicly.']);
   expect(permissionsOf(0)).toEqual([]);
-});
-
-test('quota: the chute, then *, then the default, each with its own counter', () => {
-  const rows = [
-    { chuteId: '*', quota: 5 },
-    { chuteId: CHUTE, quota: 9 },
-  ];
-  expect(effectiveQuota(rows, CHUTE, 200)).toEqual({ quota: 9, counter: CHUTE });
-  expect(effectiveQuota(rows, KEY_ID, 200)).toEqual({ quota: 5, counter: '__default__' });
-  expect(effectiveQuota([], KEY_ID, 200)).toEqual({ quota: 200, counter: '__default__' });
-  expect([0, 16, 256, 2048].map(isQuotaFree)).toEqual([false, true, true, false]);
 });
 
 test.each([

@@ -1,11 +1,11 @@
+import { hasRole } from '../auth/users.ts';
 import type { RefusalCode } from '../errors.ts';
 import { hourlyPriceMicroUsd, supportedGpus } from '../gpus/node-selector.ts';
 import { nodeSelectorOf, type NodeSelectorDocument } from './chute-definition.ts';
 
-/** Role bits (spec/validator-api.md §1.6). */
-export const ROLE = { free: 1 << 4, unlimited: 1 << 5, unlimitedDev: 1 << 7, publicChutes: 1 << 11 } as const;
 export const MAX_OPERATIONS_PER_DAY = 24;
 const FEE_HOURS = 3;
+const FEE_FREE = ['free_account', 'unlimited', 'unlimited_dev'] as const;
 const OLDEST_SDK = [0, 3, 31] as const;
 const UNLIMITED_USERNAMES = ['chutes', 'rayonlabs'];
 
@@ -39,13 +39,12 @@ const no = (code: RefusalCode, detail: string): DeployVerdict => ({ kind: 'refus
  * (1), the advisory code review (3), and the single network's GPU policies (8 and 11). Code is checked to be there, not parsed.
  */
 export function checkDeploy(request: DeployRequest): DeployVerdict {
-  const has = (bit: number) => (request.permissionsBitmask & bit) !== 0;
-  const { image, deployed } = request;
-  const unlimited = has(ROLE.unlimitedDev) || UNLIMITED_USERNAMES.includes(request.username);
+  const { image, deployed, permissionsBitmask } = request;
+  const unlimited = hasRole(permissionsBitmask, 'unlimited_dev') || UNLIMITED_USERNAMES.includes(request.username);
   if (!unlimited && request.operationsLastDay >= MAX_OPERATIONS_PER_DAY) {
     return no('rate.limited', `You may create, update or delete chutes ${MAX_OPERATIONS_PER_DAY} times per 24 hours.`);
   }
-  if (request.public && !has(ROLE.publicChutes))
+  if (request.public && !hasRole(permissionsBitmask, 'public_model_deployment'))
     return no('request.invalid', 'You are not allowed to deploy public chutes.');
   if (!image) return no('request.invalid', 'Image not found or not accessible.');
   if (image.status !== 'built and pushed') return no('request.invalid', `Image is not ready: ${image.status}`);
@@ -93,7 +92,7 @@ export function deployFeeMicroUsd(
 }
 
 const isBilled = ({ mode, permissionsBitmask }: Pick<DeployRequest, 'mode' | 'permissionsBitmask'>): boolean =>
-  mode === 'production' && (permissionsBitmask & (ROLE.free | ROLE.unlimited | ROLE.unlimitedDev)) === 0;
+  mode === 'production' && !FEE_FREE.some((role) => hasRole(permissionsBitmask, role));
 
 function isAtLeast(version: string, floor: readonly number[]): boolean {
   const parts = version.split(/[.+-]/).map(Number);

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { checkDeploy, type DeployRequest, ROLE } from './check-deploy.ts';
+import { ROLES } from '../auth/users.ts';
+import { checkDeploy, type DeployRequest } from './check-deploy.ts';
 import { nodeSelectorOf, type Cord } from './chute-definition.ts';
 import { cordRefId } from './cord-ref-id.ts';
 import {
@@ -285,7 +286,7 @@ test('a rolling update counts each miner’s active instances and orders them by
 const deploy = (over: Partial<DeployRequest> = {}): DeployRequest => ({
   mode: 'production',
   username: 'ada',
-  permissionsBitmask: ROLE.free,
+  permissionsBitmask: ROLES.free_account.value,
   operationsLastDay: 0,
   balanceMicroUsd: 0,
   acceptFee: false,
@@ -314,7 +315,7 @@ test.each<[string, DeployRequest, string | number]>([
     0,
   ],
   ['24 operations are the day’s', deploy({ operationsLastDay: 24 }), 'rate.limited'],
-  ['unless unlimited', deploy({ operationsLastDay: 24, permissionsBitmask: ROLE.unlimitedDev }), 0],
+  ['unless unlimited', deploy({ operationsLastDay: 24, permissionsBitmask: ROLES.unlimited_dev.value }), 0],
   ['public needs the role', deploy({ public: true }), 'request.invalid'],
   ['no such image', deploy({ image: null }), 'request.invalid'],
   [
@@ -324,7 +325,7 @@ test.each<[string, DeployRequest, string | number]>([
   ],
   [
     'a public chute on a private image',
-    deploy({ public: true, permissionsBitmask: ROLE.publicChutes | ROLE.free }),
+    deploy({ public: true, permissionsBitmask: ROLES.public_model_deployment.value | ROLES.free_account.value }),
     'resource.conflict',
   ],
   ['the same version again', deploy({ deployed: { version: 'v', public: false } }), 'resource.conflict'],

@@ -1,26 +1,36 @@
-import { hasRole, ROLE, type RoutedChute, type RoutedUser } from '../routing/routed.ts';
+import { hasRole } from '../auth/users.ts';
+import type { RoutedChute, RoutedUser } from '../routing/routed.ts';
 
 /** Free invocations a UTC day, and the counter they are counted on (spec/validator-api.md §5.5). */
 export interface Quota {
   perDay: number;
-  /** the chute's id when a row of that chute applies, else `__default__` */
+  /** the chute's id when a row of that chute applies, else the one every other chute shares */
   counter: string;
 }
 
-export const DEFAULT_COUNTER = '__default__';
+/** `quotas.chute_id` of the row for every chute without one of its own. */
+export const ANY_CHUTE = '*';
+const DEFAULT_COUNTER = '__default__';
 
-/** Row (user, chute), then row (user, `*`), then the configured default. Private chutes have none (§3.4, check 4). */
+/**
+ * The row of the chute, then row `*`, then the configured default; `rows` by chute id. Private chutes have none (§3.4,
+ * check 4).
+ */
 export function quotaOf(
   chute: Pick<RoutedChute, 'chuteId' | 'isPublic'>,
   rows: ReadonlyMap<string, number>,
   defaultPerDay: number,
 ): Quota {
-  const ofChute = rows.get(chute.chuteId);
   if (!chute.isPublic) return { perDay: 0, counter: DEFAULT_COUNTER };
+  const ofChute = chute.chuteId === ANY_CHUTE ? undefined : rows.get(chute.chuteId);
   return ofChute === undefined
-    ? { perDay: rows.get('*') ?? defaultPerDay, counter: DEFAULT_COUNTER }
+    ? { perDay: rows.get(ANY_CHUTE) ?? defaultPerDay, counter: DEFAULT_COUNTER }
     : { perDay: ofChute, counter: chute.chuteId };
 }
+
+/** Free and invoiced accounts have no quota. */
+export const isQuotaFree = (permissions: number): boolean =>
+  hasRole(permissions, 'free_account') || hasRole(permissions, 'invoice_billing');
 
 export type Admission =
   /** `counts` is what the call takes from the day's quota when it succeeds */
@@ -48,15 +58,12 @@ export function admit({
   ownerBalanceMicroUsd,
   nowMs,
 }: AdmissionInput): Admission {
-  if (
-    !chute.isPublic &&
-    ownerBalanceMicroUsd <= 0 &&
-    !hasRole({ permissions: chute.ownerPermissions }, ROLE.freeAccount)
-  ) {
+  if (!chute.isPublic && ownerBalanceMicroUsd <= 0 && !hasRole(chute.ownerPermissions, 'free_account')) {
     return { kind: 'refused', message: 'The owner of this private chute has no balance left.', quotaResetMs: null };
   }
-  if (chute.discount === 1 || hasRole(user, ROLE.freeAccount)) return { kind: 'admitted', isFree: true, counts: 0 };
-  if (hasRole(user, ROLE.invoiceBilling)) return { kind: 'admitted', isFree: false, counts: 0 };
+  if (chute.discount === 1 || hasRole(user.permissions, 'free_account'))
+    return { kind: 'admitted', isFree: true, counts: 0 };
+  if (hasRole(user.permissions, 'invoice_billing')) return { kind: 'admitted', isFree: false, counts: 0 };
   if (used < quota.perDay) return { kind: 'admitted', isFree: true, counts: chute.name.endsWith('-turbo') ? 2 : 1 };
   if (balanceMicroUsd > 0) return { kind: 'admitted', isFree: false, counts: 0 };
   return {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { admit, quotaOf, type AdmissionInput } from './quota.ts';
+import { admit, isQuotaFree, quotaOf, type AdmissionInput } from './quota.ts';
 import { takeToken, type Bucket } from './token-bucket.ts';
 import type { RoutedChute } from '../routing/routed.ts';
 
@@ -22,6 +22,15 @@ test.each([
 ])('quota: %s', (_name, rows, isPublic, expected) => {
   expect(quotaOf({ chuteId: 'c', isPublic }, new Map(Object.entries(rows)), 200)).toEqual(expected);
 });
+
+test('a chute named * has the counter all others share', () => {
+  expect(quotaOf({ chuteId: '*', isPublic: true }, new Map([['*', 9]]), 200)).toEqual({
+    perDay: 9,
+    counter: '__default__',
+  });
+});
+test('free and invoiced accounts have no quota', () =>
+  expect([0, 16, 256, 2048].map(isQuotaFree)).toEqual([false, true, true, false]));
 
 const nowMs = Date.UTC(2026, 10, 21, 23, 59, 59);
 const input = (over: Partial<AdmissionInput> = {}): AdmissionInput => ({

@@ -52,10 +52,6 @@ export interface RoutedUser {
   permissions: number;
 }
 
-/** Role bits that routing reads (spec/validator-api.md §1.6). */
-export const ROLE = { freeAccount: 16, invoiceBilling: 256 } as const;
-export const hasRole = (user: { permissions: number }, bit: number): boolean => (user.permissions & bit) !== 0;
-
 /** The account whose chutes win a name and are listed as the network's own. */
 export const OFFICIAL_USERNAME = 'chutes';
 

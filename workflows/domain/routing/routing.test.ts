@@ -3,7 +3,6 @@ import fc from 'fast-check';
 import { chooseInstance, MAX_ATTEMPTS, pauseMs, type Candidate } from './choose-instance.ts';
 import { decideTarget } from './host-target.ts';
 import { judgeAnswer } from './judge-answer.ts';
-import { mayInvoke } from './key-scopes.ts';
 import { resolveDirect, resolveModel } from './resolve-chute.ts';
 import { resolveCord, upstreamPath } from './resolve-cord.ts';
 import type { RoutedChute, RoutedCord } from './routed.ts';
@@ -229,15 +228,4 @@ test.each([
   [503, 'next', 'instance answered 503'],
 ])('an instance that answers %i: %s', (status, kind, error) => {
   expect(judgeAnswer(status)).toMatchObject({ kind, error });
-});
-
-test.each([
-  [{ objectType: 'chutes', objectId: 'c', action: 'invoke' }, true],
-  [{ objectType: 'chutes', objectId: null, action: null }, true],
-  [{ objectType: 'chutes', objectId: 'd', action: 'invoke' }, false],
-  [{ objectType: 'chutes', objectId: 'c', action: 'read' }, false],
-  [{ objectType: 'images', objectId: null, action: null }, false],
-])('scope %j', (scope, allowed) => {
-  expect(mayInvoke({ admin: false, scopes: [scope] }, 'c')).toBe(allowed);
-  expect(mayInvoke({ admin: true, scopes: [] }, 'c')).toBe(true);
 });
