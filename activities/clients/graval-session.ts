@@ -1,7 +1,7 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { concatBytes, u32le } from '../../workflows/domain/proof/bytes.ts';
-import { GravalError, profileBytes, samplesBytes, writeProofFile } from './graval.ts';
-import type { GravalProfile, GravalSamples, GravalVerdict, RecordedProof } from './graval.ts';
+import { GravalError, profileBytes, samplesBytes, writeProofFile } from './graval-proof-file.ts';
+import type { GravalProfile, GravalSamples, GravalVerdict, RecordedProof } from './graval-proof-file.ts';
 
 /** One `graval serve` process: frames of docs/proof.md "Serve protocol". Requests are answered in order. */
 export interface GravalSession {
@@ -41,7 +41,6 @@ const FAULTS = [
 const REPLY_LIMIT = 1 << 30;
 
 interface Waiting {
-  verb: keyof typeof VERBS;
   resolve: (reply: { status: string; body: Uint8Array }) => void;
   reject: (err: Error) => void;
 }
@@ -72,10 +71,11 @@ export function startGravalSession(binary: string): GravalSession {
     for (;;) {
       const frame = arrived.next();
       if (frame === null) return;
-      const asked = waiting.shift();
+      const [asked] = waiting;
       const status = frame === 'malformed' ? undefined : STATUSES[frame[0] ?? -1];
       if (frame === 'malformed' || status === undefined || !asked)
         return fail('graval serve does not speak its protocol');
+      waiting.shift();
       asked.resolve({ status, body: frame.subarray(1) });
     }
   });
@@ -84,7 +84,7 @@ export function startGravalSession(binary: string): GravalSession {
     new Promise<{ status: string; body: Uint8Array }>((resolve, reject) => {
       if (failure) return reject(failure);
       const body = concatBytes(...parts);
-      waiting.push({ verb, resolve, reject });
+      waiting.push({ resolve, reject });
       child.stdin.write(concatBytes(u32le(2 + body.length), new Uint8Array([VERSION, VERBS[verb]]), body));
     });
   /** The reply's body, of `length` bytes where it is known. */

@@ -1,37 +1,6 @@
 import { spawn } from 'node:child_process';
-import { concatBytes, u32le } from '../../workflows/domain/proof/bytes.ts';
-import type { FillSampleIndex, PovwProfile, WalkSampleIndex } from '../../workflows/domain/proof/messages.ts';
+import { GravalError, writeProofFile, type GravalVerdict, type RecordedProof } from './graval-proof-file.ts';
 import { startGravalSession, type GravalSession } from './graval-session.ts';
-
-/**
- * The program `graval` (docs/proof.md): prover and verifier in a process of their own. A crash, an exit or output that is not
- * its protocol is a `GravalError`: a failed attempt of the caller, who may try again with a fresh process.
- */
-export class GravalError extends Error {
-  override readonly name = 'GravalError';
-}
-
-export type GravalProfile = Pick<PovwProfile, 'n' | 'k' | 'blocks' | 'steps' | 'fillSamples' | 'walkSamples'>;
-export interface GravalSamples {
-  fill: readonly FillSampleIndex[];
-  walk: readonly WalkSampleIndex[];
-}
-
-/** A whole recorded proof of one GPU. Hashes are 32 bytes; openings in their binary form (`openings-binary.ts`). */
-export interface RecordedProof {
-  profile: GravalProfile;
-  /** S (`seedOf`) */
-  seed: Uint8Array;
-  root: Uint8Array;
-  nonce2: Uint8Array;
-  digest: Uint8Array;
-  traceRoot: Uint8Array;
-  samples: GravalSamples;
-  openings: Uint8Array;
-}
-
-/** `reason` is a `ProofFault` (docs/proof.md "What is checked"). */
-export type GravalVerdict = { verified: true; samplesChecked: number } | { verified: false; reason: string };
 
 export interface GravalDevice {
   index: number;
@@ -50,6 +19,10 @@ export interface GravalInfo {
   devices: GravalDevice[];
 }
 
+/**
+ * The program `graval` (docs/proof.md): prover and verifier in a process of their own. A crash, an exit or output that is not
+ * its protocol is a `GravalError`: a failed attempt of the caller, who may try again with a fresh process.
+ */
 export interface GravalClient {
   info: (signal?: AbortSignal) => Promise<GravalInfo>;
   verify: (proof: RecordedProof, signal?: AbortSignal) => Promise<GravalVerdict>;
@@ -64,29 +37,6 @@ export function createGravalClient({ binary }: { binary: string }): GravalClient
     verify: async (proof, signal) => verdictOf(await runGraval(binary, ['verify', '-'], writeProofFile(proof), signal)),
     serve: () => startGravalSession(binary),
   };
-}
-
-/** docs/proof.md "Proof file": what `graval verify` reads. */
-export function writeProofFile(proof: RecordedProof): Uint8Array {
-  const hashes = [proof.seed, proof.root, proof.nonce2, proof.digest, proof.traceRoot];
-  if (hashes.some((hash) => hash.length !== 32)) throw new GravalError('a hash of the proof is not 32 bytes');
-  return concatBytes(
-    new TextEncoder().encode('GRAVALP1'),
-    profileBytes(proof.profile),
-    ...hashes,
-    samplesBytes(proof.samples),
-    proof.openings,
-  );
-}
-
-export function profileBytes({ n, k, blocks, steps, fillSamples, walkSamples }: GravalProfile): Uint8Array {
-  return concatBytes(...[n, k, blocks, steps, fillSamples, walkSamples].map(u32le));
-}
-export function samplesBytes({ fill, walk }: GravalSamples): Uint8Array {
-  return concatBytes(
-    ...fill.flatMap(({ block, row, column }) => [block, row, column].map(u32le)),
-    ...walk.flatMap(({ step, row, column }) => [step, row, column].map(u32le)),
-  );
 }
 
 interface Finished {
