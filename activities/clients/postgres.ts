@@ -11,6 +11,9 @@ pg.types.setTypeParser(pg.types.builtins.NUMERIC, (text) => text);
 
 export interface DatabaseOptions { url: string; poolMax: number; applicationName: string }
 
+/** knex prints what it also throws, past the program's log: who made the query reports it, with what it was for. */
+const SILENT = { debug: () => {}, warn: () => {}, error: () => {}, deprecate: () => {} };
+
 /** One pool per program. Statements that run for a minute are a bug, not a load: the server ends them. */
 export function connectDatabase({ url, poolMax, applicationName }: DatabaseOptions): Knex {
   return knex({
@@ -18,6 +21,7 @@ export function connectDatabase({ url, poolMax, applicationName }: DatabaseOptio
     connection: { connectionString: url, application_name: applicationName, statement_timeout: 60_000, keepAlive: true },
     pool: { min: 0, max: poolMax },
     acquireConnectionTimeout: 10_000,
+    log: SILENT,
   });
 }
 
