@@ -1,6 +1,10 @@
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { REQUEST_ID_HEADER } from '../../workflows/domain/protocol/canopy-transport.ts';
+import {
+  REQUEST_ID_HEADER,
+  RUNTIME_HEADER,
+  RUNTIME_REFUSED,
+} from '../../workflows/domain/protocol/canopy-transport.ts';
 import { chooseInstance } from '../../workflows/domain/routing/choose-instance.ts';
 import { judgeAnswer } from '../../workflows/domain/routing/judge-answer.ts';
 import { CallRefused, type AdmittedCall, type CallDeps } from './call.ts';
@@ -116,7 +120,7 @@ async function attemptInstance(
         signal: abort.signal,
         headers: { ...call.headers, [REQUEST_ID_HEADER]: attempt.id },
       });
-      const verdict = judgeAnswer(answer.statusCode);
+      const verdict = judgeAnswer(answer.statusCode, answer.headers[RUNTIME_HEADER] === RUNTIME_REFUSED);
       if (verdict.kind === 'next') {
         void answer.body.dump({ limit: 65_536 }).catch(() => {}); // frees the connection; what it says is not shown
         return fail(verdict.error, verdict.blamed);

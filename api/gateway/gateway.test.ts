@@ -3,7 +3,7 @@ import { createServer, request as httpRequest } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import OpenAI from 'openai';
-import { chatHandler, sse, startFakeInstance, WORDS, type FakeInstance } from './testing/fake-instance.ts';
+import { chatHandler, refuse, sse, startFakeInstance, WORDS, type FakeInstance } from './testing/fake-instance.ts';
 import { startGatewayUnderTest } from './testing/gateway-under-test.ts';
 
 let under: Awaited<ReturnType<typeof startGatewayUnderTest>>;
@@ -200,15 +200,13 @@ describe('refused', () => {
     expect(await plain.json()).toMatchObject({
       detail: { message: expect.any(String), quota_reset_timestamp: expect.any(String) },
     });
-    await under
-      .db('ledger')
-      .insert({
-        entry_id: under.db.raw('gen_random_uuid()'),
-        user_id: user.userId,
-        amount_micro_usd: 1_000_000,
-        reason: 'deposit',
-        reference: user.userId,
-      });
+    await under.db('ledger').insert({
+      entry_id: under.db.raw('gen_random_uuid()'),
+      user_id: user.userId,
+      amount_micro_usd: 1_000_000,
+      reason: 'deposit',
+      reference: user.userId,
+    });
     await until(async () => (await post('/v1/chat/completions', chat())).status === 200);
     const rows = await records();
     expect(rows.map((row) => [row.free, row.amount_micro_usd > 0, row.instance_id])).toEqual([
@@ -312,7 +310,7 @@ describe('an instance that', () => {
 
   test('is at its limit is not blamed; a 400 goes back as it is', async () => {
     const { fake, instanceId } = await addInstance();
-    fake.answer((_req, res) => void res.writeHead(429).end('{}'));
+    fake.answer((_req, res) => refuse(res, 429));
     expect((await post('/v1/chat/completions', chat())).status).toBe(429);
     fake.answer(
       (_req, res) =>
@@ -323,6 +321,38 @@ describe('an instance that', () => {
     expect((await records()).map((row) => row.error_message)).toEqual(['RATE_LIMIT', 'BAD_REQUEST']);
     const [row] = await under.db('instances').where({ instance_id: instanceId });
     expect(row.consecutive_failures).toBe(0);
+  });
+
+  test.each([401, 404, 408, 426, 429])(
+    "and says %i itself is the caller's answer: not retried, not blamed",
+    async (status) => {
+      const answering = [await addInstance(), await addInstance()];
+      for (const { fake } of answering)
+        fake.answer((_req, res) => void res.writeHead(status, { 'x-own': 'yes' }).end('{"said":"by the chute"}'));
+      const answer = await post('/v1/chat/completions', chat());
+      expect([answer.status, answer.headers.get('x-own'), await answer.json()]).toEqual([
+        status,
+        'yes',
+        { said: 'by the chute' },
+      ]);
+      expect(answering.flatMap(({ fake }) => fake.seen)).toHaveLength(1);
+      expect((await records()).map((row) => row.error_message)).toEqual(['BAD_REQUEST']);
+      const rows = await under.db('instances').where({ chute_id: chute.chuteId });
+      expect(rows.map((row) => row.consecutive_failures)).toEqual([0, 0]);
+    },
+  );
+
+  test.each([401, 503])('whose runtime refuses with %i is blamed, and another one asked', async (status) => {
+    const refusing = await addInstance();
+    await addInstance();
+    refusing.fake.answer((_req, res) => refuse(res, status));
+    let answer = await post('/v1/chat/completions', chat());
+    for (let calls = 1; refusing.fake.seen.length === 0 && calls < 20; calls++)
+      answer = await post('/v1/chat/completions', chat());
+    expect([answer.status, answer.headers.get('x-canopy-runtime')]).toEqual([200, null]);
+    await records();
+    const [row] = await under.db('instances').where({ instance_id: refusing.instanceId });
+    expect(row.consecutive_failures).toBe(1);
   });
 
   test('dies midway ends the stream with an error and is not retried', async () => {

@@ -16,6 +16,7 @@ import http from 'node:http';
 const open = new Set();
 http.createServer((req, res) => {
   if (req.url === '/health') return res.end('ok');
+  if (req.url === '/no') { res.writeHead(429, { 'X-Canopy-Runtime': 'refused', 'x-own': 'yes' }); return res.end('own'); }
   if (req.url === '/die') return process.exit(7);
   if (req.url === '/open') return res.end(String(open.size));
   if (req.url === '/hang') { open.add(res); res.on('close', () => open.delete(res)); res.write('first '); return; }
@@ -209,7 +210,7 @@ describe('serving', () => {
     const { runtime } = await serving();
     for (const path of ['/', '/_canopy/health']) {
       const res = await callInstance({ port: runtime.port, path, ...(secret === undefined ? {} : { secret }) });
-      expect(res.statusCode).toBe(401);
+      expect([res.statusCode, res.headers['x-canopy-runtime']]).toEqual([401, 'refused']);
     }
   });
 
@@ -219,6 +220,7 @@ describe('serving', () => {
     const held = await Promise.all([call('/hang', { signal: abort.signal }), call('/hang', { signal: abort.signal })]);
     for (const res of held) res.on('error', () => {});
     const third = await call('/');
+    expect(third.headers['x-canopy-runtime']).toBe('refused');
     expect([third.statusCode, JSON.parse(await bodyOf(third))]).toEqual([
       429,
       { error: 'RateLimitExceeded', detail: 'instance is at its concurrency of 2' },
@@ -230,6 +232,13 @@ describe('serving', () => {
       const res = await call('/open');
       return res.statusCode === 200 ? bodyOf(res) : '';
     }, '0');
+  });
+
+  test("a refusal of the chute's own is never marked as the runtime's, whatever the chute says", async () => {
+    const { call } = await serving();
+    const res = await call('/no');
+    expect([res.statusCode, res.headers['x-own'], res.headers['x-canopy-runtime']]).toEqual([429, 'yes', undefined]);
+    expect(await bodyOf(res)).toBe('own');
   });
 
   test('a caller who leaves ends the work in the chute within a second', async () => {
@@ -259,6 +268,7 @@ describe('serving', () => {
     );
     runtime.stop();
     const refused = await call('/');
+    expect(refused.headers['x-canopy-runtime']).toBe('refused');
     expect([refused.statusCode, (JSON.parse(await bodyOf(refused)) as { error: string }).error]).toEqual([
       503,
       'Draining',

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { RUNTIME_HEADER, RUNTIME_REFUSED } from '../../../workflows/domain/protocol/canopy-transport.ts';
 import { CERT_PEM, KEY_PEM } from './test-certificate.ts';
 
 export interface FakeInstance {
@@ -28,7 +29,7 @@ export async function startFakeInstance(handler: Handler = chatHandler): Promise
   let raw = 0;
   const server = createServer({ cert: CERT_PEM, key: KEY_PEM, minVersion: 'TLSv1.3' }, (req, res) => {
     raw += 1;
-    if (req.headers.authorization !== `Bearer ${secret}`) return void res.writeHead(401).end('{}');
+    if (req.headers.authorization !== `Bearer ${secret}`) return refuse(res, 401);
     const chunks: Buffer[] = [];
     req.on('data', (chunk: Buffer) => chunks.push(chunk));
     req.on('end', () => {
@@ -54,6 +55,10 @@ export async function startFakeInstance(handler: Handler = chatHandler): Promise
     },
   };
 }
+
+/** As the runtime in front of the chute says it. */
+export const refuse = (res: ServerResponse, status: number): void =>
+  void res.writeHead(status, { [RUNTIME_HEADER]: RUNTIME_REFUSED }).end('{}');
 
 export const sse = (value: unknown): string => `data: ${typeof value === 'string' ? value : JSON.stringify(value)}\n\n`;
 export const WORDS = ['The ', 'tree ', 'grows ', 'slowly.'];

@@ -1,5 +1,6 @@
 import { request, type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream';
+import { RUNTIME_HEADER, RUNTIME_REFUSED } from '../../../workflows/domain/protocol/canopy-transport.ts';
 
 /** Of one connection only, or the runtime's own; never forwarded. */
 const NOT_FORWARDED = new Set([
@@ -53,7 +54,7 @@ export function forward(req: IncomingMessage, res: ServerResponse, port: number)
 }
 
 function relay(answer: IncomingMessage, res: ServerResponse, upstream: ClientRequest): void {
-  res.writeHead(answer.statusCode ?? 502, answer.statusMessage ?? '', forwardable(answer.rawHeaders));
+  res.writeHead(answer.statusCode ?? 502, answer.statusMessage ?? '', forwardable(answer.rawHeaders, [RUNTIME_HEADER]));
   res.flushHeaders();
   pipeline(answer, res, (err) => {
     if (err) upstream.destroy(err);
@@ -82,7 +83,7 @@ function forwardable(raw: readonly string[], except: readonly string[] = []): st
   });
 }
 
-/** An answer of the runtime itself. */
+/** An answer of the runtime itself, marked so that nobody takes it for the chute's. */
 export function reject(
   res: ServerResponse,
   status: number,
@@ -91,6 +92,6 @@ export function reject(
   headers: Record<string, string> = {},
 ): void {
   if (res.headersSent || res.destroyed) return;
-  res.writeHead(status, { 'content-type': 'application/json', ...headers });
+  res.writeHead(status, { 'content-type': 'application/json', [RUNTIME_HEADER]: RUNTIME_REFUSED, ...headers });
   res.end(JSON.stringify({ error, detail }));
 }

@@ -2,13 +2,18 @@
  * Transport `canopy/1` between gateway and instance: TLS 1.3, the instance's self-signed certificate pinned by the
  * SHA-256 of its DER at the claim, `Authorization: Bearer <session secret>`, method, path, body and stream verbatim.
  *
- * The instance answers 401 without the secret, 429 `{"error":"RateLimitExceeded","detail":…}` past its concurrency,
- * 503 `{"error":"Draining","detail":…}` once SIGTERM arrived; anything else is the child's own answer.
+ * The runtime answers 401 without the secret, 429 `{"error":"RateLimitExceeded","detail":…}` past its concurrency,
+ * 503 `{"error":"Draining","detail":…}` once SIGTERM arrived, 502 when the child did not answer. What it says itself
+ * carries `RUNTIME_HEADER: refused`; anything else is the child's own answer, whatever its status.
  */
 export const CANOPY_TRANSPORT = 'canopy/1';
 
 /** Added by the gateway to every forwarded request; the runtime logs it. */
 export const REQUEST_ID_HEADER = 'x-canopy-request-id';
+
+/** On every refusal of the runtime itself, and never on an answer of the child. */
+export const RUNTIME_HEADER = 'x-canopy-runtime';
+export const RUNTIME_REFUSED = 'refused';
 
 /** Paths the runtime answers itself, never forwarded from outside by the gateway. */
 export const INSTANCE_PATHS = {

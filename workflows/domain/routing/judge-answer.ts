@@ -5,17 +5,13 @@ export type Verdict =
   | { kind: 'next'; error: string; blamed: true };
 
 /**
- * Spec/validator-api.md §3.6. A 4xx is the caller's own fault and goes back as it came, except those that speak of the
- * instance itself: 401 (our secret refused), 404 (its program lacks the cord), 408 and 426.
+ * Spec/validator-api.md §3.6 for transport `canopy/1`, where the runtime marks what it says itself. Its 429 speaks of room,
+ * any other refusal of the instance (401: our secret; 502, 503: no chute to ask). A 4xx of the chute is its answer to this
+ * caller, 401, 404 and 429 included: the cord was resolved before, so another instance would say the same.
  */
-export function judgeAnswer(status: number): Verdict {
-  if (status === 429) return { kind: 'next', error: 'RATE_LIMIT', blamed: false };
-  if (status >= 500 || status < 200 || [401, 404, 408, 426].includes(status)) {
-    return {
-      kind: 'next',
-      error: status === 426 ? 'KEY_EXCHANGE_REQUIRED' : `instance answered ${status}`,
-      blamed: true,
-    };
-  }
+export function judgeAnswer(status: number, isRefusal: boolean): Verdict {
+  if (isRefusal && status === 429) return { kind: 'next', error: 'RATE_LIMIT', blamed: false };
+  if (isRefusal || status >= 500 || status < 200)
+    return { kind: 'next', error: `instance answered ${status}`, blamed: true };
   return { kind: 'relay', error: status >= 400 ? 'BAD_REQUEST' : null };
 }

@@ -216,16 +216,25 @@ describe('the choice of an instance', () => {
   });
 });
 
+const relayed = (error: string | null) => ({ kind: 'relay', error });
+const blamed = (status: number) => ({ kind: 'next', error: `instance answered ${status}`, blamed: true });
 test.each([
-  [200, 'relay', null],
-  [302, 'relay', null],
-  [400, 'relay', 'BAD_REQUEST'],
-  [422, 'relay', 'BAD_REQUEST'],
-  [429, 'next', 'RATE_LIMIT'],
-  [401, 'next', 'instance answered 401'],
-  [404, 'next', 'instance answered 404'],
-  [426, 'next', 'KEY_EXCHANGE_REQUIRED'],
-  [503, 'next', 'instance answered 503'],
-])('an instance that answers %i: %s', (status, kind, error) => {
-  expect(judgeAnswer(status)).toMatchObject({ kind, error });
+  ['chute', 200, relayed(null)],
+  ['chute', 302, relayed(null)],
+  ['chute', 400, relayed('BAD_REQUEST')],
+  ['chute', 401, relayed('BAD_REQUEST')],
+  ['chute', 404, relayed('BAD_REQUEST')],
+  ['chute', 408, relayed('BAD_REQUEST')],
+  ['chute', 426, relayed('BAD_REQUEST')],
+  ['chute', 429, relayed('BAD_REQUEST')],
+  ['chute', 500, blamed(500)],
+  ['chute', 503, blamed(503)],
+  ['chute', 199, blamed(199)],
+  ['runtime', 429, { kind: 'next', error: 'RATE_LIMIT', blamed: false }],
+  ['runtime', 401, blamed(401)],
+  ['runtime', 404, blamed(404)],
+  ['runtime', 502, blamed(502)],
+  ['runtime', 503, blamed(503)],
+])('a %s that answers %i', (by, status, verdict) => {
+  expect(judgeAnswer(status, by === 'runtime')).toEqual(verdict);
 });
