@@ -4,6 +4,7 @@ import { WorkflowNotFoundError, type WorkflowHandle } from '@temporalio/client';
 import { readGrant, readLaunch, type LaunchRow } from '../../../activities/validator/instances/launch-store.ts';
 import { Refusal, type RefusalCode } from '../../../workflows/domain/errors.ts';
 import { instanceWorkflowId } from '../../../workflows/ids.ts';
+import { countRivals } from '../../../activities/validator/chutes/count-rivals.ts';
 import { requestLaunch } from '../../../workflows/validator/chutes/messages.ts';
 import type { instanceLifecycle } from '../../../workflows/validator/instances/instance-lifecycle.ts';
 import {
@@ -50,7 +51,8 @@ export function launchRoutes(deps: ValidatorDeps): Router {
     if (!(await db('chutes').where({ chute_id: chuteId }).first('chute_id')))
       throw new Refusal('resource.not_found', 'Chute not found');
     if (jobId !== undefined) throw new Refusal('resource.not_found', 'jobs are not offered');
-    const request = { minerHotkey: hotkey, minerColdkey: coldkey, minerUid: uid, requestedAtMs };
+    const rivals = await countRivals(db, { chuteId, hotkey, netuid: config.CANOPY_NETUID });
+    const request = { minerHotkey: hotkey, minerColdkey: coldkey, minerUid: uid, requestedAtMs, rivals };
     const { configId } = await temporal.workflow.executeUpdateWithStart(requestLaunch, {
       startWorkflowOperation: startChute(chuteId),
       args: [request],

@@ -118,6 +118,16 @@ test.each<[string, LaunchSituation, string]>([
     }),
     'permitted',
   ],
+  [
+    'rule 4 keeps nothing where no other miner could take it',
+    asking({ targetCount: 2, launches: { a: active({ minerHotkey: 'me' }) }, rivals: 0 }),
+    'permitted',
+  ],
+  [
+    'rule 4 holds where another miner could take it',
+    asking({ targetCount: 2, launches: { a: active({ minerHotkey: 'me' }) }, rivals: 1 }),
+    'monopoly',
+  ],
   ['rule 4 is for whoever holds all', asking({ targetCount: 2, launches: { a: active() } }), 'permitted'],
 ])('launch: %s', (_, situation, expected) => {
   const decision = decideLaunch(situation);

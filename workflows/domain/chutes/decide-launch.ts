@@ -21,6 +21,8 @@ export interface LaunchSituation {
   permitted: Readonly<Record<string, number>> | null;
   /** since when the chute has had fewer than it wants */
   wantingSinceMs: number | null;
+  /** other miners that could take the launch now; unknown counts as some */
+  rivals?: number;
 }
 
 export type LaunchRefusal = 'stopped' | 'miner_cap' | 'slots_promised' | 'update_quota' | 'target_reached' | 'monopoly';
@@ -32,7 +34,7 @@ export type LaunchDecision =
 export const MAX_OUTSTANDING_PER_MINER = 4;
 /** A permission this old without a proven GPU no longer keeps others out; its own deadline ends it later. */
 export const STALLED_AFTER_MS = 600_000;
-/** How long the last slots are kept for other miners. After that a sole miner gets them: a slot nobody else wants is served. */
+/** How long the last slots are kept for other miners that could take them. A slot nobody else wants is served. */
 export const MONOPOLY_HEAD_START_MS = 60_000;
 
 export const isStalled = (launch: Launch, nowMs: number): boolean =>
@@ -66,7 +68,7 @@ export function decideLaunch(situation: LaunchSituation): LaunchDecision {
   }
   if (live.length >= target) return no('target_reached', 'chute has its target count of instances');
   const headStart = situation.wantingSinceMs === null || nowMs - situation.wantingSinceMs < MONOPOLY_HEAD_START_MS;
-  if (target - live.length <= 2 && mine.length === live.length && headStart) {
+  if (target - live.length <= 2 && mine.length === live.length && headStart && situation.rivals !== 0) {
     return no('monopoly', 'the last slots are kept for other miners for a while');
   }
   return { kind: 'permitted', permitted: null };

@@ -178,6 +178,7 @@ export async function chuteDeployment({ chuteId, resume }: ChuteInput): Promise<
       launches: memory.launches,
       permitted: memory.rolling?.permitted ?? null,
       wantingSinceMs: memory.wantingSinceMs,
+      ...(request.rivals === undefined ? {} : { rivals: request.rivals }),
     });
     if (decision.kind === 'refused') throw refusal('launch.not_scalable', decision.detail);
 

@@ -45,6 +45,8 @@ export interface LaunchRequest {
   minerColdkey: string;
   minerUid: number;
   requestedAtMs: number;
+  /** other miners with enough free, proven GPUs, counted at the API's edge */
+  rivals?: number;
 }
 
 /** One writer per chute: permissions are given one at a time, so the target is never overshot by a race. */
