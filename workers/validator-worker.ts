@@ -71,6 +71,7 @@ await runWorkers({
             activationMs: config.CANOPY_ACTIVATION_DEADLINE_MS,
             probeIntervalMs: config.CANOPY_PROBE_INTERVAL_MS,
             silenceGraceMs: config.CANOPY_SILENCE_GRACE_MS,
+            drainMs: config.CANOPY_DRAIN_MS ?? (config.CANOPY_MODE === 'production' ? 10_000 : 2_000),
           },
         }),
         createInstanceActivities({ db, box, config }),

@@ -81,6 +81,9 @@ const schema = z.object({
   CANOPY_ACTIVATION_DEADLINE_MS: milliseconds().default(5_400_000),
   CANOPY_PROBE_INTERVAL_MS: milliseconds().default(30_000),
   CANOPY_SILENCE_GRACE_MS: milliseconds().default(120_000),
+  /** What requests under way get when a serving instance is removed; a miner's DELETE waits for it. Default 10 s in
+   * production, 2 s in development. */
+  CANOPY_DRAIN_MS: z.coerce.number().int().min(0).max(15_000).optional(),
 
   CANOPY_LISTEN_HOST: z.string().default('127.0.0.1'),
   CANOPY_LISTEN_PORT: port().default(8000),

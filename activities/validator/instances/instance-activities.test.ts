@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import pg from 'pg';
 import { insertMiner, insertUser } from '../../../api/validator/testing/test-api.ts';
 import { createTestDatabase } from '../../../workers/testing/database.ts';
 import {
@@ -17,6 +18,7 @@ import {
 } from '../../../workers/testing/launch-fixture.ts';
 import type { ClaimInput } from '../../../workflows/validator/instances/messages.ts';
 import { SecretBox } from '../../clients/secret-box.ts';
+import { loadInstances } from '../invocations/routing-store.ts';
 import { createInstanceActivities } from './instance-activities.ts';
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -85,6 +87,7 @@ test.each<[string, (made: Scene) => Promise<unknown>]>([
   ['recordVerified', async ({ instanceId }) => acts().recordVerified({ instanceId, summary })],
   ['recordActive', async ({ instanceId }) => acts().recordActive({ instanceId })],
   ['setRoutable', async ({ instanceId }) => acts().setRoutable({ instanceId, isRoutable: false, detail: 'd' })],
+  ['stopRouting', async ({ instanceId }) => acts().stopRouting({ instanceId })],
   [
     'forgetInstance',
     async ({ instanceId, configId }) =>
@@ -133,6 +136,28 @@ test('a launch leaves its rows, its audit record and its events, in order; remov
   ]);
   const again = await insertPermission(database.knex, box, made.chuteId, made.minerHotkey);
   expect(await claim({ ...again, gpu: made.gpu })).toMatchObject({ kind: 'claimed' });
+});
+
+test('an instance that drains is chosen by no gateway, told by NOTIFY; only one that could be chosen is worth a wait', async () => {
+  const made = await active();
+  const routed = async () => (await loadInstances(database.knex)).map(({ instanceId }) => instanceId);
+  expect(await routed()).toContain(made.instanceId);
+  const listener = new pg.Client(database.url);
+  await listener.connect();
+  try {
+    await listener.query('listen canopy_routing');
+    const told = once(listener, 'notification');
+    for (let run = 0; run < 2; run++)
+      expect(await acts().stopRouting({ instanceId: made.instanceId })).toEqual({ wasRoutable: true });
+    expect((await told)[0]).toMatchObject({ payload: 'instances' });
+  } finally {
+    await listener.end();
+  }
+  expect(await routed()).not.toContain(made.instanceId);
+  const disabled = await active();
+  await acts().setRoutable({ instanceId: disabled.instanceId, isRoutable: false, detail: 'd' });
+  for (const instanceId of [disabled.instanceId, randomUUID()])
+    expect(await acts().stopRouting({ instanceId })).toEqual({ wasRoutable: false });
 });
 
 test('a permission nobody claimed ends with its record and a failed config; a claim that comes after is refused', async () => {

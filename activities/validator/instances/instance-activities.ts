@@ -8,6 +8,7 @@ import {
   removeInstanceRow,
   sessionSecretContext,
   setRoutableRow,
+  stopRoutingRow,
   type ActivationOutcome,
   type RecordVerified,
   type RemoveInstance,
@@ -38,6 +39,7 @@ export function createInstanceActivities({ db, box, config }: InstanceActivityDe
     recordActive: (input: { instanceId: string }): Promise<ActivationOutcome> => recordActiveRow(db, input),
     setRoutable: (input: { instanceId: string; isRoutable: boolean; detail: string }): Promise<void> =>
       setRoutableRow(db, input),
+    stopRouting: (input: { instanceId: string }): Promise<{ wasRoutable: boolean }> => stopRoutingRow(db, input),
     forgetInstance: (input: RemoveInstance): Promise<void> => removeInstanceRow(db, input),
 
     /** Changes nothing. Throws only when the validator itself is blind (no database). */

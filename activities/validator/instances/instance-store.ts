@@ -154,6 +154,21 @@ export function setRoutableRow(
   });
 }
 
+/**
+ * Takes an instance that is about to go out of routing for good. `wasRoutable`: gateways may have sent requests that are
+ * still under way; run again it says the same.
+ */
+export async function stopRoutingRow(
+  db: Knex,
+  { instanceId }: { instanceId: string },
+): Promise<{ wasRoutable: boolean }> {
+  const draining = await db('instances')
+    .where({ instance_id: instanceId, active: true })
+    .whereNull('disabled_at')
+    .update({ draining_at: db.raw('coalesce(draining_at, now())'), updated_at: db.fn.now() });
+  return { wasRoutable: draining === 1 };
+}
+
 export interface RemoveInstance {
   instanceId: string;
   configId: string;

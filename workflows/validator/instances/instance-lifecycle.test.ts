@@ -121,6 +121,7 @@ function outside(over: Partial<Activities> = {}) {
     }),
     recordVerified: async () => ({ verifiedAtMs: 1_000 }),
     recordActive: async () => ({ kind: 'active', activatedAtMs: 2_000 }),
+    stopRouting: async () => ({ wasRoutable: true }),
     setRoutable: async ({ isRoutable }) => void routable.push(isRoutable),
     forgetInstance: async (input) => void forgotten.push(input),
     probeInstance: async () => ({ kind: 'unseen', detail: 'ECONNREFUSED', consecutiveFailures: 0 }),
@@ -135,7 +136,11 @@ interface Launch {
   told: () => Promise<{ status: string; code: string | null }[]>;
 }
 
-async function withLaunch<T>(activities: Activities, run: (launch: Launch) => Promise<T>): Promise<T> {
+async function withLaunch<T>(
+  activities: Activities,
+  run: (launch: Launch) => Promise<T>,
+  drainMs?: number,
+): Promise<T> {
   current = activities;
   const [instanceId, configId, chuteId] = [randomUUID(), randomUUID(), randomUUID()];
   const taskQueue = TASK_QUEUES.validator;
@@ -147,7 +152,17 @@ async function withLaunch<T>(activities: Activities, run: (launch: Launch) => Pr
   const handle = await env.client.workflow.start<typeof instanceLifecycle>('instanceLifecycle', {
     taskQueue,
     workflowId: instanceWorkflowId(instanceId),
-    args: [{ instanceId, configId, chuteId, chuteVersion: 'v', minerHotkey: 'miner', permittedAtMs, deadlines }],
+    args: [
+      {
+        instanceId,
+        configId,
+        chuteId,
+        chuteVersion: 'v',
+        minerHotkey: 'miner',
+        permittedAtMs,
+        deadlines: drainMs === undefined ? deadlines : { ...deadlines, drainMs },
+      },
+    ],
   });
   try {
     return await run({ handle, told: () => chute.query(toldFacts) });
@@ -401,6 +416,84 @@ test.each<[string, (handle: Handle) => Promise<unknown>, string]>([
     expect((await told()).at(-1)).toMatchObject({ status: 'gone', code });
   });
 });
+
+const DRAIN_MS = 10_000;
+/** Runs `act` on an active instance; how long after routing stopped it was forgotten, null when routing was not stopped first. */
+async function drainedMs(
+  act: (handle: Handle) => Promise<unknown>,
+  { drainMs, ...over }: Partial<Activities> & { drainMs?: number } = {},
+): Promise<number | null> {
+  let stoppedAtMs: number | null = null;
+  let forgottenAtMs = 0;
+  const { activities } = outside({
+    probeInstance: async () => ({ kind: 'serving', consecutiveFailures: 0 }),
+    stopRouting: async () => {
+      stoppedAtMs ??= await env.currentTimeMs();
+      return { wasRoutable: true };
+    },
+    forgetInstance: async () => void (forgottenAtMs = await env.currentTimeMs()),
+    ...over,
+  });
+  await withLaunch(
+    activities,
+    async ({ handle }) => {
+      await act(handle);
+      await handle.result();
+    },
+    drainMs,
+  );
+  return stoppedAtMs === null ? null : forgottenAtMs - stoppedAtMs;
+}
+const scaledDown = async (handle: Handle): Promise<void> => {
+  await active(handle);
+  await handle.signal(requestRemoval, { code: 'scaled_down' });
+};
+
+test('a serving instance leaves routing first, and the requests under way get the drain', async () => {
+  const waitedMs = await drainedMs(scaledDown, { drainMs: DRAIN_MS });
+  expect(waitedMs).toBeGreaterThanOrEqual(DRAIN_MS);
+  expect(waitedMs).toBeLessThan(DRAIN_MS * 2);
+});
+
+test('one that no gateway could choose is not waited for', async () => {
+  let stops = 0;
+  const stopRouting = async () => {
+    stops += 1;
+    return { wasRoutable: false };
+  };
+  const startedAtMs = await env.currentTimeMs();
+  await drainedMs(scaledDown, { drainMs: 3_600_000, stopRouting });
+  expect(stops).toBe(1);
+  expect((await env.currentTimeMs()) - startedAtMs).toBeLessThan(3_600_000);
+});
+
+const unseen = async (): Promise<Sight> => ({ kind: 'unseen', detail: 'ECONNREFUSED', consecutiveFailures: 0 });
+test.each<[string, (handle: Handle) => Promise<unknown>, Partial<Activities> & { drainMs?: number }]>([
+  ['a silent one', active, { drainMs: DRAIN_MS, probeInstance: unseen }],
+  [
+    'one that failed its requests',
+    active,
+    { drainMs: DRAIN_MS, probeInstance: async () => ({ kind: 'serving', consecutiveFailures: 7 }) },
+  ],
+  [
+    'one whose GPU was lost',
+    async (handle) => {
+      await active(handle);
+      await handle.signal(requestRemoval, { code: 'node_lost' });
+    },
+    { drainMs: DRAIN_MS },
+  ],
+  [
+    'one not active yet',
+    async (handle) => {
+      await verified(handle);
+      await handle.signal(requestRemoval, { code: 'scaled_down' });
+    },
+    { drainMs: DRAIN_MS },
+  ],
+  ['any, where the drain is 0', scaledDown, { drainMs: 0 }],
+  ['any, where no drain was asked for', scaledDown, {}],
+])('%s goes at once', async (_, act, over) => expect(await drainedMs(act, over)).toBeNull());
 
 // Every activity fails in turn: what the caller hears, and how the launch ends when nobody tries again.
 test.each<[keyof Activities, string, string]>([

@@ -13,12 +13,13 @@ import {
   proxyActivities,
   setHandler,
   setCurrentDetails,
+  sleep,
   upsertSearchAttributes,
   workflowInfo,
 } from '@temporalio/workflow';
 import type { InstanceActivities } from '../../../activities/validator/instances/instance-activities.ts';
 import { judgeSight } from '../../domain/instances/judge-sight.ts';
-import type { RemovalCode } from '../../domain/instances/removal.ts';
+import { isBlameless, type RemovalCode } from '../../domain/instances/removal.ts';
 import { chuteWorkflowId } from '../../ids.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import { instanceChanged } from '../chutes/messages.ts';
@@ -37,7 +38,9 @@ import {
   type InstanceStatus,
 } from './messages.ts';
 
-const { setRoutable, forgetInstance } = proxyActivities<InstanceActivities>({ startToCloseTimeout: '30 seconds' });
+const { setRoutable, stopRouting, forgetInstance } = proxyActivities<InstanceActivities>({
+  startToCloseTimeout: '30 seconds',
+});
 const { probeInstance } = proxyActivities<InstanceActivities>({
   startToCloseTimeout: '20 seconds', // two looks of six seconds and the row
   scheduleToCloseTimeout: '1 minute', // then this look is given up: blindness is not silence
@@ -160,6 +163,14 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
     if (!isEnding()) become(status);
   };
 
+  /** The gateways turn away, then requests under way get their time. After a fault there is nothing worth waiting for. */
+  const drain = async (code: RemovalCode): Promise<void> => {
+    const { drainMs = 0 } = deadlines;
+    if (drainMs === 0 || !isBlameless(code)) return;
+    const { wasRoutable } = await stopRouting({ instanceId });
+    if (wasRoutable) await sleep(drainMs);
+  };
+
   try {
     await awaitStep(() => state.claimedAtMs !== null, input.permittedAtMs + deadlines.claimMs, 'claim_timeout');
     const claimedAtMs = state.claimedAtMs ?? 0;
@@ -172,8 +183,10 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
   }
   return CancellationScope.nonCancellable(async () => {
     const { code, evidence } = state.removal ?? { code: 'operator_requested' as const, evidence: {} };
+    const wasActive = state.status === 'active';
     become('draining');
     await condition(() => !conversation.isWriting());
+    if (wasActive) await drain(code);
     await forgetInstance({ instanceId, configId, code, evidence });
     become('gone');
     await tellChute('gone');

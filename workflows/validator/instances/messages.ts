@@ -10,6 +10,8 @@ export interface InstanceDeadlines {
   activationMs: number;
   probeIntervalMs: number;
   silenceGraceMs: number;
+  /** what requests under way get when a serving instance is removed without its fault; absent or 0: nothing */
+  drainMs?: number;
 }
 
 /** Input of `instance/<instance_id>`; its launch_configs row exists. */
