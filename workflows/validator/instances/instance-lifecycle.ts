@@ -37,6 +37,7 @@ import {
   type InstanceState,
   type InstanceStatus,
 } from './messages.ts';
+import { refuse } from './refuse.ts';
 
 const { setRoutable, stopRouting, forgetInstance } = proxyActivities<InstanceActivities>({
   startToCloseTimeout: '30 seconds',
@@ -94,11 +95,20 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
   setHandler(submitProof, conversation.prove.answer, { validator: conversation.prove.validate });
   setHandler(activateInstance, conversation.activate.answer, { validator: conversation.activate.validate });
   setHandler(requestRemoval, ({ code, evidence }) => remove(code, evidence));
-  setHandler(removeInstance, async ({ code, evidence }) => {
-    remove(code, evidence);
-    await condition(() => state.status === 'gone');
-    return { code: state.removal?.code ?? code };
-  });
+  setHandler(
+    removeInstance,
+    async ({ code, evidence }) => {
+      remove(code, evidence);
+      await condition(() => state.status === 'gone');
+      return { code: state.removal?.code ?? code };
+    },
+    {
+      // Its last words take a moment: what has no row any more is not there, whether or not its workflow still is.
+      validator: (_) => {
+        if (state.status === 'gone') throw refuse('resource.not_found', 'Instance not found');
+      },
+    },
+  );
 
   upsertSearchAttributes([
     { key: SEARCH_ATTRIBUTES.instance, value: instanceId },
