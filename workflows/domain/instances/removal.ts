@@ -14,6 +14,7 @@ export const REMOVAL_REASONS = {
   old_version: 'has an old version',
   chute_deleted: 'chute deleted',
   node_lost: 'a GPU of the instance was removed or failed re-verification',
+  miner_deregistered: 'the miner left the metagraph or is blacklisted',
   operator_requested: 'removed by the operator',
   validator_fault: 'the validator could not complete the launch',
 } as const;

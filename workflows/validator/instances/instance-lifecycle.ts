@@ -104,7 +104,7 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
     },
     {
       // Its last words take a moment: what has no row any more is not there, whether or not its workflow still is.
-      validator: (_) => {
+      validator: (_removal) => {
         if (state.status === 'gone') throw refuse('resource.not_found', 'Instance not found');
       },
     },
