@@ -58,10 +58,7 @@ interface Miner {
   blacklist?: string;
 }
 
-async function miner(
-  hotkey: string,
-  { gpus, type = 'h100_sxm', verified = true, blacklist }: Miner,
-): Promise<void> {
+async function miner(hotkey: string, { gpus, type = 'h100_sxm', verified = true, blacklist }: Miner): Promise<void> {
   const db = database.knex;
   await db('metagraph_nodes').insert({
     netuid: NETUID,

@@ -61,7 +61,8 @@ const EMPTY: ChuteMemory = {
  * Owns the desired state of one chute: its version, how many instances it wants, who may launch the next. The only writer of its
  * row, so two miners cannot both get the last slot. Ends when the chute is deleted. Workflow id: `chute/<chuteId>`.
  */
-export async function chuteDeployment({ chuteId, resume }: ChuteInput): Promise<void> {
+export async function chuteDeployment(input: ChuteInput): Promise<void> {
+  const { chuteId, resume, lookAtRowsMs = LOOK_AT_ROWS_MS } = input;
   const memory: ChuteMemory = resume ?? { ...EMPTY, launches: {} };
   let loaded = resume !== undefined;
   let changed = true;
@@ -72,7 +73,7 @@ export async function chuteDeployment({ chuteId, resume }: ChuteInput): Promise<
   const starting = new Set<string>();
   let goneWhileLooking: string[] = [];
   let status: ChuteState['status'] = 'deploying';
-  let lookAtRowsAtMs = Date.now() + LOOK_AT_ROWS_MS;
+  let lookAtRowsAtMs = Date.now() + lookAtRowsMs;
 
   const isFree = (): boolean => loaded && !busy;
   /** Several waiters wake together: each looks again before it goes on. */
@@ -310,7 +311,7 @@ export async function chuteDeployment({ chuteId, resume }: ChuteInput): Promise<
   }
 
   async function lookAtRows(): Promise<void> {
-    lookAtRowsAtMs = Date.now() + LOOK_AT_ROWS_MS;
+    lookAtRowsAtMs = Date.now() + lookAtRowsMs;
     goneWhileLooking = [];
     const seen = await activities.inspectLaunches({
       chuteId,
@@ -360,7 +361,7 @@ export async function chuteDeployment({ chuteId, resume }: ChuteInput): Promise<
     for (const step of steps) await take(step);
     if (workflowInfo().continueAsNewSuggested && !memory.deleting) {
       await condition(() => allHandlersFinished() || memory.deleting); // a deletion waits for this loop
-      if (!memory.deleting) await continueAsNew<typeof chuteDeployment>({ chuteId, resume: memory });
+      if (!memory.deleting) await continueAsNew<typeof chuteDeployment>({ ...input, resume: memory });
     }
     if (steps.length > 0) continue; // what was done may ask for more
     const wakeAtMs = Math.min(lookAtRowsAtMs, plan.wakeAtMs ?? Infinity);

@@ -25,6 +25,8 @@ export interface DeployChute {
 /** Input of `chute/<chute_id>`. Without `resume` it starts from its rows, whatever they hold. */
 export interface ChuteInput {
   chuteId: string;
+  /** how often memory is compared with the rows; 5 minutes unless said */
+  lookAtRowsMs?: number;
   resume?: ChuteMemory;
 }
 
