@@ -2,6 +2,7 @@ import { ScheduleAlreadyRunning, ScheduleOverlapPolicy, type Client, type Schedu
 import { metagraphWorkflowId } from '../workflows/ids.ts';
 import { TASK_QUEUES } from '../workflows/task-queues.ts';
 import type { auditExport } from '../workflows/validator/exports/audit-export.ts';
+import type { housekeeping } from '../workflows/validator/housekeeping/housekeeping.ts';
 import type { metagraphSync } from '../workflows/validator/metagraph/metagraph-sync.ts';
 
 /** Every schedule of the validator. The run's workflow id gets a timestamp appended by the server. */
@@ -30,6 +31,19 @@ const validatorSchedules = ({ netuid }: { netuid: number }): ScheduleOptions[] =
       workflowId: 'audit-export',
       args: [],
       taskQueue: TASK_QUEUES.validator,
+    },
+  },
+  {
+    scheduleId: 'housekeeping',
+    spec: { intervals: [{ every: '1 hour' }] },
+    policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '10 minutes' },
+    action: {
+      type: 'startWorkflow',
+      workflowType: 'housekeeping' satisfies (typeof housekeeping)['name'],
+      workflowId: 'housekeeping',
+      args: [],
+      taskQueue: TASK_QUEUES.validator,
+      workflowExecutionTimeout: '50 minutes',
     },
   },
 ];

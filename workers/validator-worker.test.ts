@@ -34,6 +34,10 @@ test('schedules are made once and updated after, whoever starts second', async (
   expect(policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 60_000 });
   expect(spec.intervals).toEqual([expect.objectContaining({ every: 30_000 })]);
   expect(action).toMatchObject({ workflowType: 'metagraphSync', args: [{ netuid: 64 }], taskQueue: 'validator' });
+  expect(await env.client.schedule.getHandle('housekeeping').describe()).toMatchObject({
+    spec: { intervals: [{ every: 3_600_000 }] },
+    action: { workflowType: 'housekeeping', taskQueue: 'validator' },
+  });
 });
 
 test('the program starts, reads the metagraph at once, and ends cleanly when told', async () => {

@@ -9,6 +9,7 @@ import { SecretBox } from '../activities/clients/secret-box.ts';
 import { connectTemporal } from '../activities/clients/temporal.ts';
 import { createChuteActivities } from '../activities/validator/chutes/chute-activities.ts';
 import { createExportActivities } from '../activities/validator/exports/export-activities.ts';
+import { createHousekeepingActivities } from '../activities/validator/housekeeping/housekeeping-activities.ts';
 import { createBuildLogStore } from '../activities/validator/images/build-log-store.ts';
 import { createImageActivities } from '../activities/validator/images/image-activities.ts';
 import { createImageStore } from '../activities/validator/images/image-store.ts';
@@ -80,6 +81,7 @@ await runWorkers({
         createProofSessionActivities({ profileFor: () => PROFILES['cpu-dev'] }),
         createMetagraphActivities({ db, file: config.CANOPY_METAGRAPH_FILE }),
         createExportActivities({ db, blobs }),
+        createHousekeepingActivities({ db }),
       ),
     },
   ],

@@ -6,3 +6,4 @@ export { nodeRegistration } from './validator/nodes/node-registration.ts';
 export { nodeLifecycle } from './validator/nodes/node-lifecycle.ts';
 export { auditExport } from './validator/exports/audit-export.ts';
 export { metagraphSync } from './validator/metagraph/metagraph-sync.ts';
+export { housekeeping } from './validator/housekeeping/housekeeping.ts';

@@ -2,15 +2,11 @@ import { Registry } from 'prom-client';
 import { createLogger } from '../../activities/clients/log.ts';
 import { connectDatabase } from '../../activities/clients/postgres.ts';
 import { AuthStore } from '../../activities/validator/auth/auth-store.ts';
-import { pruneEvents } from '../../activities/validator/events/prune-events.ts';
 import { loadValidatorConfig } from '../../workers/config/validator.ts';
 import { serve } from '../http/serve.ts';
 import { authenticateMiner } from './authenticate-miner.ts';
 import { createSockets } from './create-sockets.ts';
 import { EventTail } from './event-tail.ts';
-
-const KEEP_EVENTS_DAYS = 7;
-const PRUNE_INTERVAL_MS = 3_600_000;
 
 const config = loadValidatorConfig(process.env);
 const log = createLogger('sockets', config.CANOPY_LOG_LEVEL);
@@ -30,13 +26,6 @@ const sockets = createSockets({
   isHealthy: () => tail.isLive(),
 });
 tail.start();
-
-const pruning = setInterval(() => {
-  pruneEvents(db, KEEP_EVENTS_DAYS).catch((err: unknown) =>
-    log.warn({ event: 'events.prune_failed', err }, 'events.prune_failed'),
-  );
-}, PRUNE_INTERVAL_MS);
-pruning.unref();
 
 await serve(sockets.onRequest, {
   program: 'sockets',

@@ -8,7 +8,6 @@ import { createLogger } from '../../activities/clients/log.ts';
 import { AuthStore } from '../../activities/validator/auth/auth-store.ts';
 import { EventReader } from '../../activities/validator/events/event-reader.ts';
 import { publishToMiners, publishToPublic } from '../../activities/validator/events/event-outbox.ts';
-import { pruneEvents } from '../../activities/validator/events/prune-events.ts';
 import { createTestDatabase } from '../../workers/testing/database.ts';
 import { serve } from '../http/serve.ts';
 import { insertMiner, insertUser } from '../validator/testing/test-api.ts';
@@ -294,14 +293,4 @@ test('health is red while the database cannot be read; other paths are 404', asy
   const metrics = await (await fetch(`${program.url}/metrics`)).text();
   expect(metrics).toContain('canopy_socket_events_total{channel="miner_broadcast"');
   expect((await fetch(`${program.url}/metrics`, { headers: { 'x-forwarded-for': '1.2.3.4' } })).status).toBe(404);
-});
-
-test('old events are pruned, recent ones stay', async () => {
-  await imageCreated('ancient');
-  await database
-    .knex('events')
-    .whereRaw("payload->'data'->>'image_id' = 'ancient'")
-    .update({ created_at: new Date(Date.now() - 8 * 86_400_000) });
-  expect(await pruneEvents(database.knex, 7)).toBe(1);
-  expect(await pruneEvents(database.knex, 7)).toBe(0);
 });

@@ -25,7 +25,6 @@ export interface MetagraphRow {
 
 /** A key's `last_used_at` is this exact: every write of `api_keys` makes the gateways reload. */
 const LAST_USED_RESOLUTION_MS = 10 * 60_000;
-const PRUNE_INTERVAL_MS = 60_000;
 
 const account = (row: AccountColumns): AccountRow => ({
   userId: row.user_id,
@@ -43,7 +42,6 @@ interface AccountColumns {
 /** What proving a caller needs of the database. No cache: a revoked key is revoked. */
 export class AuthStore {
   readonly #db: Knex;
-  #prunedAtMs = 0;
   constructor(db: Knex) {
     this.#db = db;
   }
@@ -105,11 +103,7 @@ export class AuthStore {
   }
 
   /** True the first time; false when this signature was seen. Two at once: exactly one gets true. */
-  async rememberSignature(signature: Uint8Array, expiresAtMs: number, nowMs: number): Promise<boolean> {
-    if (nowMs - this.#prunedAtMs > PRUNE_INTERVAL_MS) {
-      this.#prunedAtMs = nowMs;
-      await this.#db('seen_signatures').where('expires_at', '<', new Date(nowMs)).delete();
-    }
+  async rememberSignature(signature: Uint8Array, expiresAtMs: number): Promise<boolean> {
     const inserted = await this.#db('seen_signatures')
       .insert({ signature: Buffer.from(signature), expires_at: new Date(expiresAtMs) })
       .onConflict('signature')

@@ -115,8 +115,10 @@ export class UserStore {
   async noteSignup(ip: string, limit: number): Promise<boolean> {
     return this.#db.transaction(async (trx) => {
       await trx.raw('select pg_advisory_xact_lock(hashtextextended(?, 0))', [`signup:${ip}`]);
-      await trx('signup_attempts').whereRaw("attempted_at < now() - interval '24 hours'").delete();
-      const tried = await trx('signup_attempts').where({ ip }).count<{ count: number }[]>('* as count');
+      const tried = await trx('signup_attempts')
+        .where({ ip })
+        .whereRaw("attempted_at >= now() - interval '24 hours'")
+        .count<{ count: number }[]>('* as count');
       const count = tried[0]?.count ?? 0;
       // Past the limit one more row would only keep a patient caller out and the table growing.
       if (count <= limit) await trx('signup_attempts').insert({ ip });

@@ -51,7 +51,7 @@ export function createAuth({ db, config, nowMs = Date.now }: AuthDeps): Auth {
   async function refuseRepeat(req: Request, headers: SignedHeaders, purpose: Purpose | undefined): Promise<void> {
     if (purpose !== undefined || !METHODS_WITH_BODY.includes(req.method)) return;
     const expiresAtMs = (Number(headers.nonce) + NONCE_TOLERANCE_S) * 1000 + 60_000;
-    if (!(await store.rememberSignature(Buffer.from(headers.signature, 'hex'), expiresAtMs, nowMs())))
+    if (!(await store.rememberSignature(Buffer.from(headers.signature, 'hex'), expiresAtMs)))
       throw new Refusal('auth.replayed', 'this signed request was already received');
   }
 

@@ -30,7 +30,7 @@ export async function changeFingerprint(
   await cryptoWaitReady();
   if (!verifySignature(`${key}:${fingerprint}:${nonce}`, signature, key)) throw refused;
   const seenUntilMs = (Number(nonce) + NONCE_TOLERANCE_S) * 1000 + 60_000;
-  if (!(await auth.rememberSignature(Buffer.from(signature.replace(/^0x/, ''), 'hex'), seenUntilMs, nowMs)))
+  if (!(await auth.rememberSignature(Buffer.from(signature.replace(/^0x/, ''), 'hex'), seenUntilMs)))
     throw new Refusal('auth.replayed', 'this signed request was already received');
   const matched = await users.changeFingerprint(
     byHotkey ? { hotkey: key } : { coldkey: key },
