@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from '@temporalio/worker';
@@ -285,6 +287,28 @@ test.each([
 ])('a body %s is refused', async (_, body, contentType, status) => {
   const answered = await answer(await post(Buffer.from(body), contentType));
   expect(answered).toEqual({ status, body: { detail: expect.stringContaining('multipart') } });
+});
+
+test.each<[string, () => Record<string, string>]>([
+  ['no credentials', () => ({})],
+  ['a wrong API key', () => ({ authorization: `Bearer cpk_${'0'.repeat(32)}.${'0'.repeat(32)}.${'x'.repeat(32)}` })],
+  ['a hotkey nobody knows', () => api.deps.hotkey.clientHeaders({ body: Buffer.from('x') })],
+  [
+    'a stale signature',
+    () => ({ ...alice.hotkey.clientHeaders({ body: Buffer.from('x') }), 'x-chutes-nonce': '1000' }),
+  ],
+])('an upload of 100 MB with %s is refused before a byte of it came', async (_, credentials) => {
+  const { hostname, port } = new URL(server.url);
+  const socket = connect(Number(port), hostname);
+  try {
+    const headers = { host: 'x', 'content-type': 'multipart/form-data; boundary=b', ...credentials() };
+    const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.write(`POST /images/ HTTP/1.1\r\n${head.join('')}content-length: ${100 * 1024 ** 2}\r\n\r\n`);
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    expect(String(answer)).toMatch(/^HTTP\/1\.1 401 /);
+  } finally {
+    socket.destroy();
+  }
 });
 
 test('unknown fields are ignored', async () => {

@@ -130,6 +130,7 @@ export function imageRoutes({ config, db, temporal, blobs, auth }: ValidatorDeps
 
   router.post(
     '/images/',
+    auth.preflight(),
     rawBody({
       limitBytes: config.CANOPY_CONTEXT_MAX_BYTES + FORM_OVERHEAD_BYTES,
       withinMs: UPLOAD_WITHIN_MS,
