@@ -8,16 +8,16 @@ import { startPostgres } from '../dev/services/postgres.ts';
 import { startTemporal } from '../dev/services/temporal.ts';
 import type { Service } from '../dev/services/child.ts';
 import { ensureTools } from '../dev/toolchain.ts';
-import { fillIn, portOf, services } from '../docker/testing/compose.ts';
+import { fillIn, portOf, programs, services } from '../docker/testing/compose.ts';
 import { IMAGE, ImageStore } from '../docker/testing/image-store.ts';
 import { writeEnv } from '../docker/write-env.ts';
+import { minerNamespace, VALIDATOR_NAMESPACE } from '../../workflows/ids.ts';
 
 /**
- * The image of Canopy's programs, built by buildah on a local base without a network and run by podman as
- * docker-compose.yml says: its commands, environments, mounts and health checks. Of the three programs one serves HTTP
- * over Postgres and Temporal, one bundles workflows and loads native code, one needs nothing.
+ * The image of Canopy's programs, built by buildah on a local base without a network, and every program of
+ * docker-compose.yml run by podman as it says there: command, environment, mounts, health check.
  */
-const BOOTED = ['validator-api', 'validator-worker', 'agent'] as const;
+const BOOTED = programs.map(([name]) => name);
 const ROOT = join(import.meta.dirname, '../..');
 const STOPS_WITHIN_MS = 10_000;
 const HEALTHY_WITHIN_MS = 60_000;
@@ -69,14 +69,15 @@ function bootTheImage(): void {
       ephemeral: true,
     });
     stores.push(postgres);
-    await postgres.ensureDatabase('validator', 'validator', variables.VALIDATOR_DB_PASSWORD ?? '');
+    for (const owner of ['validator', 'miner'])
+      await postgres.ensureDatabase(owner, owner, variables[`${owner.toUpperCase()}_DB_PASSWORD`] ?? '');
     stores.push(
       await startTemporal({
         binary: temporal,
         port: temporalPort,
         httpPort: await free(),
         metricsPort: await free(),
-        namespaces: ['validator'],
+        namespaces: [VALIDATOR_NAMESPACE, minerNamespace(variables.MINER_HOTKEY ?? '')],
         logFile: logFile('temporal'),
       }),
     );
@@ -128,15 +129,15 @@ function bootTheImage(): void {
     expect(await store.podman('run', '--rm', '--network=none', IMAGE, '-e', script)).toBe('node_modules/knex');
   });
 
-  test('migrates a database, twice with one result', async () => {
-    const command = services['migrate-validator']?.command ?? [];
+  test.each(['validator', 'miner'])('migrates the database of the %s, twice with one result', async (schema) => {
+    const step = `migrate-${schema}`;
     for (const _ of [1, 2])
-      expect(await store.podman('run', '--rm', ...flagsOf('migrate-validator'), IMAGE, ...command)).toBe(
-        'validator: schema is current',
+      expect(await store.podman('run', '--rm', ...flagsOf(step), IMAGE, ...(services[step]?.command ?? []))).toBe(
+        `${schema}: schema is current`,
       );
   });
 
-  test('boots programs that answer their health checks, write to mounts alone, and end on SIGTERM with 0', async () => {
+  test('boots every program: it answers its health check, writes to mounts alone, and ends on SIGTERM with 0', async () => {
     for (const name of BOOTED)
       await store.podman(
         'run',
@@ -162,21 +163,23 @@ function bootTheImage(): void {
     expect(performance.now() - stopped).toBeLessThan(STOPS_WITHIN_MS);
   }, 150_000);
 
-  /** Compose's own health check, in the container, until it says yes. */
+  /** Until it answers as a check would ask; then compose's own check, once, in the container. */
   async function healthy(name: string): Promise<void> {
-    const [, ...command] = services[name]?.healthcheck?.test ?? [];
-    const own = portOf(services[name] ?? { image: '' });
-    const check = command.map((word) => word.replace(`:${own}/`, `:${ports.get(name)}/`));
-    const deadline = performance.now() + HEALTHY_WITHIN_MS;
-    for (;;) {
-      const said = await store.podman('exec', name, ...check).then(
-        () => null,
-        (err: Error) => err.message,
+    const service = services[name] ?? { image: '' };
+    const [, ...command] = service.healthcheck?.test ?? [];
+    const check = command.map((word) => word.replace(`:${portOf(service)}/`, `:${ports.get(name)}/`));
+    const answers = () =>
+      fetch(check.at(-1) ?? '', { signal: AbortSignal.timeout(3000) }).then(
+        ({ ok }) => ok,
+        () => false,
       );
-      if (said === null) return;
+    const deadline = performance.now() + HEALTHY_WITHIN_MS;
+    while (!(await answers())) {
       const state = await store.podman('inspect', '--format', '{{.State.Status}}', name);
       if (state === 'exited' || performance.now() > deadline)
-        throw new Error(`${name} is ${state} and not healthy: ${said}\n${await store.logsOf(name)}`);
+        throw new Error(`${name} is ${state} and not healthy\n${await store.logsOf(name)}`);
+      await new Promise((resolve) => setTimeout(resolve, 500));
     }
+    await store.podman('exec', name, ...check);
   }
 }
