@@ -1,7 +1,9 @@
 import { Router, type Request, type Response } from 'express';
+import { z } from 'zod';
 import { Refusal } from '../../../workflows/domain/errors.ts';
 import { isUuid } from '../../../workflows/domain/ids.ts';
 import { deleteChute, setTargetCount } from '../../../workflows/validator/chutes/messages.ts';
+import { describeRoute } from '../../http/openapi.ts';
 import { jsonBodyOf, rawBody } from '../../http/raw-body.ts';
 import { parse } from '../../http/validate.ts';
 import { callerOf, optionalCallerOf } from '../auth/auth.ts';
@@ -143,3 +145,107 @@ function pathOf(req: Request): string {
   const path: unknown = req.params.path;
   return Array.isArray(path) ? path.join('/') : String(path);
 }
+
+const chute = z.looseObject({
+  chute_id: z.string(),
+  name: z.string(),
+  slug: z.string(),
+  version: z.string(),
+  public: z.boolean(),
+  hot: z.boolean(),
+});
+const status = z.object({ status: z.string() });
+describeRoute({
+  method: 'post',
+  path: '/chutes/',
+  summary: 'Deploy a chute',
+  auth: 'user',
+  query: deployQuery,
+  body: chuteArgs,
+  response: chute,
+});
+describeRoute({
+  method: 'get',
+  path: '/chutes/',
+  summary: 'List chutes',
+  auth: 'user?',
+  purpose: 'chutes',
+  query: listQuery,
+  response: z.looseObject({
+    total: z.number().int(),
+    page: z.number().int(),
+    limit: z.number().int(),
+    items: z.array(chute),
+  }),
+});
+describeRoute({
+  method: 'get',
+  path: '/chutes/*chute',
+  summary: 'One chute, by id or [user/]name',
+  auth: 'user?',
+  purpose: 'chutes',
+  response: chute,
+});
+describeRoute({
+  method: 'put',
+  path: '/chutes/*chute',
+  summary: 'Change what a chute says of itself',
+  auth: 'user',
+  body: updateArgs,
+  response: chute,
+});
+describeRoute({
+  method: 'delete',
+  path: '/chutes/*chute',
+  summary: 'Delete a chute',
+  auth: 'user',
+  purpose: 'chutes',
+  response: z.object({ chute_id: z.string(), deleted: z.boolean() }),
+});
+describeRoute({
+  method: 'put',
+  path: '/chutes/:chute/target_count',
+  summary: 'How many instances a chute wants',
+  auth: 'user',
+  body: targetCountArgs,
+  response: z.object({ chute_id: z.string(), target_count: z.number().int() }),
+});
+describeRoute({
+  method: 'post',
+  path: '/chutes/share',
+  summary: 'Share a private chute with a user',
+  auth: 'user',
+  body: shareArgs,
+  response: status,
+});
+describeRoute({
+  method: 'post',
+  path: '/chutes/unshare',
+  summary: 'Take a share back',
+  auth: 'user',
+  body: shareArgs,
+  response: status,
+});
+describeRoute({
+  method: 'get',
+  path: '/chutes/code/*chute',
+  summary: 'Source of a chute',
+  auth: 'user?',
+  purpose: 'chutes',
+  response: { contentType: 'text/plain' },
+});
+describeRoute({
+  method: 'get',
+  path: '/chutes/warmup/*chute',
+  summary: 'Wait until a chute is hot',
+  auth: 'user?',
+  purpose: 'chutes',
+  query: warmupQuery,
+  response: { contentType: 'text/event-stream' },
+});
+for (const [name, summary] of [
+  ['utilization', 'How busy chutes are'],
+  ['rolling_updates', 'Updates under way'],
+  ['gpu_count_history', 'GPUs per chute, lately'],
+] as const)
+  describeRoute({ method: 'get', path: `/chutes/${name}`, summary, auth: 'none', response: z.unknown() });

@@ -13,6 +13,7 @@ import {
   pythonLiteral,
   readExportName,
 } from '../../../workflows/domain/metering/export-csv.ts';
+import { describeRoute } from '../../http/openapi.ts';
 import { parse } from '../../http/validate.ts';
 import type { ValidatorDeps } from '../deps.ts';
 
@@ -86,3 +87,33 @@ export function invocationRoutes({ db, blobs }: Pick<ValidatorDeps, 'db' | 'blob
 
 const cell = (value: unknown): string | number | null =>
   typeof value === 'number' || typeof value === 'string' ? value : null;
+
+describeRoute({
+  method: 'get',
+  path: '/invocations/exports/:year/:month/:day/:file',
+  summary: 'Invocations, reports or jobs of one hour',
+  auth: 'none',
+  response: { contentType: 'text/csv' },
+});
+describeRoute({
+  method: 'get',
+  path: '/invocations/exports/recent',
+  summary: 'The latest invocations',
+  auth: 'none',
+  query: recentQuery,
+  response: { contentType: 'text/csv' },
+});
+describeRoute({
+  method: 'get',
+  path: '/invocations/usage',
+  summary: 'Use of the network by day',
+  auth: 'none',
+  response: z.unknown(),
+});
+describeRoute({
+  method: 'get',
+  path: '/invocations/stats/llm',
+  summary: 'Tokens of language models by day',
+  auth: 'none',
+  response: z.unknown(),
+});

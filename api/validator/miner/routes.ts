@@ -1,6 +1,8 @@
 import { Router } from 'express';
+import { z } from 'zod';
 import { Refusal } from '../../../workflows/domain/errors.ts';
 import { isUuid } from '../../../workflows/domain/ids.ts';
+import { describeRoute } from '../../http/openapi.ts';
 import { parse } from '../../http/validate.ts';
 import { minerOf } from '../auth/auth.ts';
 import { explicitNullQuery } from '../chutes/wire.ts';
@@ -55,3 +57,43 @@ export function minerRoutes({ db, auth, config }: ValidatorDeps): Router {
 }
 
 async function* nothing(): AsyncGenerator<never> {}
+
+const lines = { contentType: 'text/event-stream', description: 'one `data: {…}` line for each item' };
+for (const [name, summary] of [
+  ['chutes', 'Chutes to run'],
+  ['images', 'Images to hold'],
+  ['nodes', 'GPUs of the caller'],
+  ['jobs', 'One-off runs'],
+  ['metrics', 'Demand for chutes'],
+] as const)
+  describeRoute({
+    method: 'get',
+    path: `/miner/${name}/`,
+    summary,
+    auth: 'registered',
+    purpose: 'miner',
+    response: lines,
+  });
+describeRoute({
+  method: 'get',
+  path: '/miner/instances/',
+  summary: 'Instances of the caller',
+  auth: 'registered',
+  purpose: 'miner',
+  query: explicitNullQuery,
+  response: lines,
+});
+for (const [path, summary] of [
+  ['/miner/chutes/:chuteId/:version', 'One version of a chute'],
+  ['/miner/inventory', 'GPUs and what runs on them'],
+  ['/miner/active_instances/', 'Active instances of the network'],
+  ['/miner/servers/', 'Servers of the caller'],
+] as const)
+  describeRoute({ method: 'get', path, summary, auth: 'registered', purpose: 'miner', response: z.unknown() });
+describeRoute({
+  method: 'get',
+  path: '/miner/metagraph',
+  summary: 'Members of the network',
+  auth: 'none',
+  response: z.unknown(),
+});

@@ -3,8 +3,6 @@ import { describedRoutes, openapiDocument, type RouteDescription } from '../../h
 import { html, type Html } from '../console/html.ts';
 import { page } from '../console/page.ts';
 import type { ValidatorDeps } from '../deps.ts';
-import { describeChutes } from './describe-chutes.ts';
-import { describeNetwork } from './describe-network.ts';
 
 const AUTH_WORDS: Record<RouteDescription['auth'], string> = {
   none: 'anyone',
@@ -71,6 +69,3 @@ function renderDocs(routes: readonly RouteDescription[]): string {
       ${sections}`,
   });
 }
-
-describeChutes();
-describeNetwork();
