@@ -288,12 +288,14 @@ describe('an instance that', () => {
     bad.fake.answer((_req, res) => void res.writeHead(502).end('oops'));
     const good = await addInstance();
     const statuses = [];
-    for (let call = 0; call < 6; call++) statuses.push((await post('/v1/chat/completions', chat())).status);
-    expect(statuses).toEqual(Array(6).fill(200));
+    // Which one is asked first is drawn: go on until the bad one was, and a little more.
+    for (let more = 3; more > 0 && statuses.length < 19; more -= bad.fake.seen.length > 0 ? 1 : 0)
+      statuses.push((await post('/v1/chat/completions', chat())).status);
+    expect(statuses).toEqual(statuses.map(() => 200));
     const rows = await records();
     const failed = rows.filter((row) => row.error_message !== null);
     expect(failed.length).toBeGreaterThan(0);
-    expect(failed.length).toBeLessThan(6); // paused after its failure
+    expect(failed.length).toBeLessThan(3); // paused after its failure
     for (const row of failed) {
       expect(row).toMatchObject({ instance_id: bad.instanceId, error_message: 'instance answered 502' });
       expect(
@@ -305,7 +307,7 @@ describe('an instance that', () => {
     const [blamed] = await under.db('instances').where({ instance_id: bad.instanceId });
     expect(blamed.consecutive_failures).toBe(failed.length);
     const [usage] = await under.db('quota_usage').where({ user_id: user.userId });
-    expect(Number(usage.used)).toBe(6);
+    expect(Number(usage.used)).toBe(statuses.length);
   });
 
   test('is at its limit is not blamed; a 400 goes back as it is', async () => {

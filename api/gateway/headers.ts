@@ -1,19 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { HOP_BY_HOP, namedByConnection } from '../../workflows/domain/protocol/hop-by-hop.ts';
 
-/** Between two neighbours only; never passed on. */
-export const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'expect',
-  'http2-settings',
-]);
 /** What a client could lie in about where it comes from. */
 export const FORWARDED = new Set([
   'forwarded',
@@ -53,12 +40,7 @@ const NOT_FROM_INSTANCES = new Set([
 type Headers = Record<string, string | string[]>;
 
 const keep = (headers: IncomingHttpHeaders, dropped: (name: string) => boolean): Headers => {
-  const named = new Set(
-    (headers.connection ?? '')
-      .toLowerCase()
-      .split(',')
-      .map((name) => name.trim()),
-  );
+  const named = namedByConnection(headers.connection);
   const kept: Headers = {};
   for (const name in headers) {
     const value = headers[name];

@@ -4,7 +4,8 @@ import { PassThrough, type Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { connect as connectTls } from 'node:tls';
 import { Pool, type Dispatcher } from 'undici';
-import { FORWARDED, HOP_BY_HOP } from './headers.ts';
+import { HOP_BY_HOP, namedByConnection } from '../../workflows/domain/protocol/hop-by-hop.ts';
+import { FORWARDED } from './headers.ts';
 
 /** Hands requests to another of our programs exactly as they came, both ways as streams. */
 export interface Proxy {
@@ -76,7 +77,7 @@ async function forward(pool: Pool, req: IncomingMessage, res: ServerResponse): P
 
 /** Raw names and values, the peer's address in place of whatever a client claimed. */
 function forwardedHeaders(req: IncomingMessage): string[] {
-  const named = connectionNames(req.headers.connection);
+  const named = namedByConnection(req.headers.connection);
   const headers: string[] = [];
   for (let at = 0; at < req.rawHeaders.length; at += 2) {
     const name = req.rawHeaders[at] ?? '';
@@ -95,14 +96,6 @@ function rawEndToEnd(raw: readonly (Buffer | string)[]): string[] {
   }
   return kept;
 }
-
-const connectionNames = (connection: string | undefined): Set<string> =>
-  new Set(
-    (connection ?? '')
-      .toLowerCase()
-      .split(',')
-      .map((name) => name.trim()),
-  );
 
 function unavailable(res: ServerResponse, why = 'is not reachable'): void {
   if (res.headersSent) return void res.destroy();

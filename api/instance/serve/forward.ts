@@ -1,19 +1,8 @@
 import { request, type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream';
+import { HOP_BY_HOP, namedByConnection } from '../../../workflows/domain/protocol/hop-by-hop.ts';
 import { RUNTIME_HEADER, RUNTIME_REFUSED } from '../../../workflows/domain/protocol/canopy-transport.ts';
 
-/** Of one connection only, or the runtime's own; never forwarded. */
-const NOT_FORWARDED = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
 const CLIENT_GONE = 499;
 
 /**
@@ -69,16 +58,12 @@ function headersFor(req: IncomingMessage, port: number): string[] {
 
 /** Name, value, name, value … as they came: repeated headers stay repeated. */
 function forwardable(raw: readonly string[], except: readonly string[] = []): string[] {
-  const listed = new Set(
-    raw.flatMap((name, index) =>
-      index % 2 === 0 && name.toLowerCase() === 'connection'
-        ? (raw[index + 1] ?? '').toLowerCase().split(/\s*,\s*/)
-        : [],
-    ),
+  const listed = namedByConnection(
+    raw.filter((_, index) => index % 2 === 1 && raw[index - 1]?.toLowerCase() === 'connection').join(','),
   );
   return raw.flatMap((name, index) => {
     const lower = name.toLowerCase();
-    if (index % 2 === 1 || NOT_FORWARDED.has(lower) || listed.has(lower) || except.includes(lower)) return [];
+    if (index % 2 === 1 || HOP_BY_HOP.has(lower) || listed.has(lower) || except.includes(lower)) return [];
     return [name, raw[index + 1] ?? ''];
   });
 }
