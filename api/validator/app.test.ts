@@ -454,7 +454,7 @@ test('the landing page shows what runs and escapes every name', async () => {
   expect(text).toContain('href="http://127.0.0.1:8233"');
 });
 
-test('templates escape values, attributes included; only web addresses become links', () => {
+test('templates escape values, attributes included; only web addresses become links', async () => {
   expect(html`<a title="${`"'<>&`}">${['<', html`<i>${'&'}</i>`]}</a>`.text).toBe(
     '<a title="&quot;&#39;&lt;&gt;&amp;">&lt;<i>&amp;</i></a>',
   );
@@ -466,7 +466,7 @@ test('templates escape values, attributes included; only web addresses become li
     '#',
     '#',
   ]);
-  expect(listedServices('{not json')).toEqual([]);
+  expect(await listedServices('{not json')).toEqual([]);
   expect(
     renderLanding({
       url: 'http://x',

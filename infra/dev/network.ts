@@ -243,11 +243,8 @@ export class LocalNetwork {
       containerEnv: this.compute.env,
       simulatedGpus: this.#options.gpus,
       services: [
-        { name: 'Gateway and API', url: urls.public, kind: 'http' },
-        { name: 'Temporal UI', url: urls.temporalUi, kind: 'http' },
-        { name: 'Miner API', url: `${urls.minerApi}/ping`, kind: 'http' },
-        { name: 'Agent', url: `${urls.agent}/ping`, kind: 'http' },
-        { name: 'S3', url: `http://127.0.0.1:${state.ports.s3}/healthz`, kind: 'http' },
+        { name: 'Temporal UI', kind: 'http', url: urls.temporalUi, healthUrl: urls.temporalUi },
+        ...(urls.registry ? [{ name: 'registry', kind: 'store', healthUrl: `http://${urls.registry}/v2/` }] : []),
       ],
     });
     let ready = 0;

@@ -10,6 +10,14 @@ export interface ProgramPlan {
   readyUrl: string;
 }
 
+/** One line of the landing page's "what runs" (CANOPY_SERVICES). */
+export interface ListedService {
+  name: string;
+  kind: string;
+  url?: string;
+  healthUrl: string;
+}
+
 export interface PlanInput {
   state: NetworkState;
   dataDir: string;
@@ -26,7 +34,7 @@ export interface PlanInput {
   runtimeDir: string | null;
   containerEnv: Record<string, string>;
   simulatedGpus: string | null;
-  services: { name: string; url: string; kind: string }[];
+  services: ListedService[];
 }
 
 export const BUCKET = 'canopy';
@@ -71,7 +79,6 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     CANOPY_WORK_DIR: join(dataDir, 'work'),
     CANOPY_NEW_USER_PERMISSIONS: '2048', // deploy public chutes: this network's developers are its owners
     CANOPY_SIGNUPS_PER_IP: '1000', // everybody here comes from one address
-    CANOPY_SERVICES: JSON.stringify(input.services),
     ...LOCAL_DEADLINES,
   };
   const miner: Record<string, string> = {
@@ -109,7 +116,7 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     env: { ...env, CANOPY_METRICS_PORT: String(port) },
     readyUrl: `${local(port)}/health`,
   });
-  return [
+  const plans = [
     worker('validator-worker', validator, ports.validatorWorkerMetrics),
     http('validator-api', 'api/validator/main.ts', validator, ports.api, '/ping'),
     http('sockets', 'api/sockets/main.ts', validator, ports.sockets, '/health'),
@@ -120,4 +127,9 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     http('miner-api', 'api/miner/main.ts', miner, ports.minerApi, '/ping'),
     worker('miner-worker', miner, ports.minerWorkerMetrics),
   ];
+  const programs = plans.map(({ name, readyUrl }): ListedService => ({ name, kind: 'program', healthUrl: readyUrl }));
+  for (const plan of plans) {
+    if (plan.name === 'validator-api') plan.env.CANOPY_SERVICES = JSON.stringify([...input.services, ...programs]);
+  }
+  return plans;
 }

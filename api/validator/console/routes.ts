@@ -17,7 +17,7 @@ export function consoleRoutes(deps: ValidatorDeps): Router {
   });
 
   router.get('/', async (req, res) => {
-    const parts = await checkParts(deps);
+    const [parts, services] = await Promise.all([checkParts(deps), listedServices(config.CANOPY_SERVICES)]);
     const overview = parts.postgres ? await readOverview(db) : null; // the page still says what is down
     res
       .set('cache-control', 'no-store')
@@ -29,7 +29,7 @@ export function consoleRoutes(deps: ValidatorDeps): Router {
           proof: config.CANOPY_PROOF,
           isInside: !req.headers['x-forwarded-for'],
           parts,
-          services: listedServices(config.CANOPY_SERVICES),
+          services,
           overview,
           now: new Date(),
         }),

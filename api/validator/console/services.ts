@@ -1,7 +1,15 @@
 import { z } from 'zod';
 import type { ValidatorDeps } from '../deps.ts';
 
-const services = z.array(z.object({ name: z.string(), url: z.string().optional(), kind: z.string().optional() }));
+const services = z.array(
+  z.object({
+    name: z.string(),
+    url: z.string().optional(),
+    kind: z.string().optional(),
+    /** answers below 500 when it serves; asked from here, never shown */
+    healthUrl: z.string().optional(),
+  }),
+);
 
 /** One line of "what runs". `isUp` null: listed by the operator, not checked from here. */
 export interface Service {
@@ -11,18 +19,33 @@ export interface Service {
   isUp: boolean | null;
 }
 
-/** CANOPY_SERVICES as it was written; a list that cannot be read is shown as none. */
-export function listedServices(json: string): Service[] {
+const CHECK_MS = 2_000;
+
+/** CANOPY_SERVICES as it was written, each asked for its health where it says how; a list that cannot be read is none. */
+export async function listedServices(json: string): Promise<Service[]> {
+  return Promise.all(
+    readServices(json).map(async ({ name, url, kind, healthUrl }) => ({
+      name,
+      kind: kind ?? 'service',
+      url: url ?? null,
+      isUp: healthUrl === undefined ? null : await holds(() => answers(healthUrl)),
+    })),
+  );
+}
+
+function readServices(json: string): z.output<typeof services> {
   try {
-    return services
-      .parse(JSON.parse(json))
-      .map(({ name, url, kind }) => ({ name, kind: kind ?? 'service', url: url ?? null, isUp: null }));
+    return services.parse(JSON.parse(json));
   } catch {
     return [];
   }
 }
 
-const CHECK_MS = 2_000;
+async function answers(url: string): Promise<void> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(CHECK_MS), redirect: 'manual' });
+  await response.body?.cancel();
+  if (response.status >= 500) throw new Error(`answered ${response.status}`);
+}
 
 async function holds(check: () => Promise<unknown>): Promise<boolean> {
   let late: NodeJS.Timeout | undefined;
