@@ -7,6 +7,7 @@ import { bytesToHex } from '@noble/hashes/utils.js';
 import { u32le } from '../workflows/domain/proof/bytes.ts';
 import { drawSamples } from '../workflows/domain/proof/draw-samples.ts';
 import type { PovwChallenge, PovwProfile } from '../workflows/domain/proof/messages.ts';
+import { checksum, mix, weightsOf } from '../workflows/domain/proof/povw-arithmetic.ts';
 import { PROFILES } from '../workflows/domain/proof/profiles.ts';
 import { vectorChallenge } from '../workflows/domain/proof/proof-vectors.ts';
 import { createProver, PLAIN_ENGINE, type ProofEngine } from '../workflows/domain/proof/prover.ts';
@@ -62,7 +63,7 @@ const isCaught = (proof: VerifyOpenings): boolean => !verifyOpenings(proof).veri
 
 /** Every attack; `runs` draws of samples (or walks) each. */
 export function measureDetection(runs: number): Detection[] {
-  return [honest(runs), ...liesInBlocks(runs), inventsSteps(runs), ...replays(runs), ...timed(runs)];
+  return [honest(runs), ...liesInBlocks(runs), inventsSteps(runs), ...replays(runs), ...timed(runs), steers(runs)];
 }
 
 function honest(runs: number): Detection {
@@ -128,6 +129,40 @@ function inventsSteps(runs: number): Detection {
   const formula = 1 - (1 - wrong / (steps * n * k)) ** (walkSamples - 2);
   return {
     attack: `invents a tenth of the steps, ${walkSamples} samples`,
+    runs,
+    caught,
+    formula,
+    interval: intervalOf(caught, runs),
+  };
+}
+
+/**
+ * The weakness of povw/1 (docs/proof.md "Steering"): half of the blocks are away, and where the walk would go to one, a single entry
+ * of x is changed until it goes elsewhere. The clock sees nothing; a sample must hit just that entry of n·k.
+ */
+function steers(runs: number): Detection {
+  const profile: PovwProfile = { ...PROFILE, n: 24, k: 8, blocks: 40 };
+  const { n, k, blocks, steps, walkSamples } = profile;
+  const isAway = (x: Int8Array): boolean => {
+    const u = Uint32Array.from({ length: k }, (_, c) => checksum(x, c * n, n, weightsOf(n)));
+    return mix(u) % blocks >= blocks / 2;
+  };
+  let wrong = 0;
+  const engine: Partial<ProofEngine> = {
+    step: (block, x, t, edge, width) => {
+      const next = PLAIN_ENGINE.step(block, x, t, edge, width);
+      const honestEntry = next[n + 1] ?? 0;
+      for (let entry = -127; entry <= 127 && isAway(next); entry++) next[n + 1] = entry;
+      if (isAway(next)) throw new Error('no entry steers past the missing blocks');
+      if (next[n + 1] !== honestEntry) wrong++;
+      return next;
+    },
+  };
+  const open = prove(challengeOf(profile, 3), 3, engine);
+  const caught = count(runs, (round) => isCaught(open(round)));
+  const formula = 1 - (1 - wrong / (steps * n * k)) ** (walkSamples - 2);
+  return {
+    attack: 'steers past half of the blocks, n·k = 192',
     runs,
     caught,
     formula,
