@@ -1,8 +1,9 @@
 /* The open proof of GPU work and memory, version 1 (docs/proof.md "Exact definition"). One C interface, three
  * implementations that agree bit for bit: plain C++ (reference/), CUDA (kernels/), and TypeScript (workflows/domain/proof).
  *
- * Every entry point returns a status and writes results through pointers; none exits, throws or prints. Memory a caller
- * passes in is the caller's; handles are released by the matching destroy. A handle is used by one thread at a time. */
+ * Every entry point returns a status and writes results through pointers; none exits, throws or prints (GRAVAL_TRACE in the
+ * environment has the failing call of a device named on stderr). Memory a caller passes in is the caller's; handles are
+ * released by the matching destroy. A handle is used by one thread at a time. */
 #ifndef CANOPY_GRAVAL_H
 #define CANOPY_GRAVAL_H
 

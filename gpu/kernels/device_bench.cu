@@ -151,7 +151,7 @@ graval_status measure(std::uint32_t index, graval_profile p, bool calibrate, std
       .measure("host_block_us", host_ms * 1e3).measure("host_gap", host_ms * 1e3 / step_us).measure("open_seconds", opened - walked)
       .number("openings_bytes", size).flag("verified", verdict == GRAVAL_OK).text("fault", graval_fault_name(fault));
   if (calibrate) {
-    // a walk of 15 s, and limits as far above the measurement as the attacks allow (docs/proof.md "Time model")
+    // a walk of 15 s, and limits as far above the measurement as the attacks allow (docs/proof.md "Attacks")
     const auto steps = std::uint64_t(std::min(15e6 / step_us, 1048576.0));
     json.raw("profile", Json().number("n", p.n).number("k", p.k).number("blocks", p.blocks).number("steps", steps).number("fillSamples", 128).number("walkSamples", 128)
                             .number("fillLimitMs", std::uint64_t(std::ceil(fill_s * 1500))).number("walkLimitMs", std::uint64_t(std::ceil(double(steps) * step_us * 1.25e-3))).str());
