@@ -274,14 +274,14 @@ async function deployChute(context: {
   }
 }
 
-/** After a power cut the instance that the rows name is gone: 503 until its replacement serves, as any client would see. */
+/** After a power cut the instance that the rows name is gone: 5xx until its replacement serves, as any client would see. */
 async function whileStarting(note: (message: string) => void, call: () => Promise<void>): Promise<void> {
   const deadline = Date.now() + 120_000;
   for (;;) {
     try {
       return await call();
     } catch (err) {
-      if (!(err instanceof InternalServerError) || err.status !== 503 || Date.now() > deadline) throw err;
+      if (!(err instanceof InternalServerError) || Date.now() > deadline) throw err;
       note(err.message);
       await new Promise((resolve) => setTimeout(resolve, 500));
     }
