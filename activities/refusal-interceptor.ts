@@ -10,7 +10,9 @@ export const refusalInterceptor = (): ActivityInboundCallsInterceptor => ({
     } catch (err) {
       if (!(err instanceof Refusal)) throw err;
       throw ApplicationFailure.create({
-        type: err.code, message: err.message, nonRetryable: !REFUSALS[err.code].retryable,
+        type: err.code,
+        message: err.message,
+        nonRetryable: !REFUSALS[err.code].retryable,
         ...(err.cause instanceof Error ? { cause: err.cause } : {}),
       });
     }

@@ -4,7 +4,13 @@ import type { KeyringPair } from '@polkadot/keyring/types';
 import { hexToU8a, u8aToHex } from '@polkadot/util';
 import { cryptoWaitReady, decodeAddress, signatureVerify } from '@polkadot/util-crypto';
 import {
-  clientSigningString, HOTKEY_HEADER, MINER_HEADER, minerSigningString, NONCE_HEADER, SIGNATURE_HEADER, VALIDATOR_HEADER,
+  clientSigningString,
+  HOTKEY_HEADER,
+  MINER_HEADER,
+  minerSigningString,
+  NONCE_HEADER,
+  SIGNATURE_HEADER,
+  VALIDATOR_HEADER,
   type Purpose,
 } from '../../workflows/domain/auth/signing.ts';
 
@@ -36,7 +42,11 @@ export class Hotkey {
     };
   }
   /** Headers of validator→miner, validator→instance and management calls (spec/validator-api.md §1.8, miner.md §2.1). */
-  minerHeaders({ miner, validator }: { miner: string; validator: string }, signed: Signed, nonce: string = nowS()): Record<string, string> {
+  minerHeaders(
+    { miner, validator }: { miner: string; validator: string },
+    signed: Signed,
+    nonce: string = nowS(),
+  ): Record<string, string> {
     return {
       [MINER_HEADER]: miner,
       [VALIDATOR_HEADER]: validator,

@@ -12,7 +12,12 @@ export function createLogger(program: string, level = 'info'): Logger {
     formatters: { level: (label) => ({ level: label }) },
     redact: {
       paths: [
-        'authorization', 'secret', 'token', 'headers.authorization', 'headers["x-chutes-signature"]', 'req.headers.authorization',
+        'authorization',
+        'secret',
+        'token',
+        'headers.authorization',
+        'headers["x-chutes-signature"]',
+        'req.headers.authorization',
       ],
       censor: '[secret]',
     },

@@ -9,7 +9,11 @@ pg.types.setTypeParser(pg.types.builtins.INT8, (text) => {
 });
 pg.types.setTypeParser(pg.types.builtins.NUMERIC, (text) => text);
 
-export interface DatabaseOptions { url: string; poolMax: number; applicationName: string }
+export interface DatabaseOptions {
+  url: string;
+  poolMax: number;
+  applicationName: string;
+}
 
 /** knex prints what it also throws, past the program's log: who made the query reports it, with what it was for. */
 const SILENT = { debug: () => {}, warn: () => {}, error: () => {}, deprecate: () => {} };
@@ -18,7 +22,12 @@ const SILENT = { debug: () => {}, warn: () => {}, error: () => {}, deprecate: ()
 export function connectDatabase({ url, poolMax, applicationName }: DatabaseOptions): Knex {
   return knex({
     client: 'pg',
-    connection: { connectionString: url, application_name: applicationName, statement_timeout: 60_000, keepAlive: true },
+    connection: {
+      connectionString: url,
+      application_name: applicationName,
+      statement_timeout: 60_000,
+      keepAlive: true,
+    },
     pool: { min: 0, max: poolMax },
     acquireConnectionTimeout: 10_000,
     log: SILENT,

@@ -1,11 +1,26 @@
 import { createHash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import {
-  DeleteObjectCommand, GetObjectCommand, HeadObjectCommand, PutObjectCommand, S3Client, S3ServiceException,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  S3Client,
+  S3ServiceException,
 } from '@aws-sdk/client-s3';
 
-export interface BlobRef { key: string; sha256: string; sizeBytes: number }
-export interface BlobStoreOptions { endpoint: string; region: string; bucket: string; accessKey: string; secretKey: string }
+export interface BlobRef {
+  key: string;
+  sha256: string;
+  sizeBytes: number;
+}
+export interface BlobStoreOptions {
+  endpoint: string;
+  region: string;
+  bucket: string;
+  accessKey: string;
+  secretKey: string;
+}
 
 /** Objects by key in one bucket. Puts are idempotent: same key, same bytes. */
 export class BlobStore {
@@ -15,7 +30,9 @@ export class BlobStore {
   constructor({ endpoint, region, bucket, accessKey, secretKey }: BlobStoreOptions) {
     this.#bucket = bucket;
     this.#client = new S3Client({
-      endpoint, region, forcePathStyle: true,
+      endpoint,
+      region,
+      forcePathStyle: true,
       credentials: { accessKeyId: accessKey, secretAccessKey: secretKey },
       // With the defaults presigned puts and parts answer 400 on several S3 servers.
       requestChecksumCalculation: 'WHEN_REQUIRED',
@@ -25,7 +42,9 @@ export class BlobStore {
 
   async put(key: string, body: Uint8Array | string, contentType = 'application/octet-stream'): Promise<BlobRef> {
     const bytes = Buffer.from(body);
-    await this.#client.send(new PutObjectCommand({ Bucket: this.#bucket, Key: key, Body: bytes, ContentType: contentType }));
+    await this.#client.send(
+      new PutObjectCommand({ Bucket: this.#bucket, Key: key, Body: bytes, ContentType: contentType }),
+    );
     return { key, sha256: createHash('sha256').update(bytes).digest('hex'), sizeBytes: bytes.length };
   }
 
@@ -35,9 +54,20 @@ export class BlobStore {
   }
 
   /** For bodies too large for memory: the length must be known. */
-  async putStream(key: string, body: Readable, sizeBytes: number, contentType = 'application/octet-stream'): Promise<void> {
+  async putStream(
+    key: string,
+    body: Readable,
+    sizeBytes: number,
+    contentType = 'application/octet-stream',
+  ): Promise<void> {
     await this.#client.send(
-      new PutObjectCommand({ Bucket: this.#bucket, Key: key, Body: body, ContentLength: sizeBytes, ContentType: contentType }),
+      new PutObjectCommand({
+        Bucket: this.#bucket,
+        Key: key,
+        Body: body,
+        ContentLength: sizeBytes,
+        ContentType: contentType,
+      }),
     );
   }
 
@@ -80,4 +110,5 @@ export class BlobStore {
 }
 
 const isMissing = (err: unknown): boolean =>
-  err instanceof S3ServiceException && (err.name === 'NoSuchKey' || err.name === 'NotFound' || err.$metadata.httpStatusCode === 404);
+  err instanceof S3ServiceException &&
+  (err.name === 'NoSuchKey' || err.name === 'NotFound' || err.$metadata.httpStatusCode === 404);

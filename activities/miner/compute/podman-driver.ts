@@ -22,7 +22,15 @@ export interface PodmanDriverOptions {
 
 /** Instances as containers of podman; its configuration (CONTAINERS_CONF and the like) comes from the environment. */
 export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver {
-  const { workDir, minerHotkey, runtimeDir, registry, publishAddress = '127.0.0.1', network = 'bridge', podman = 'podman' } = options;
+  const {
+    workDir,
+    minerHotkey,
+    runtimeDir,
+    registry,
+    publishAddress = '127.0.0.1',
+    network = 'bridge',
+    podman = 'podman',
+  } = options;
   const run = (args: string[], signal?: AbortSignal) => runPodman(podman, args, signal);
 
   async function inspect(deploymentId: string): Promise<ComputeState> {
@@ -67,7 +75,10 @@ export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver 
       try {
         const image = imageOf(artifact.reference, artifact.digest, registry);
         await expectOk(
-          run(runArguments({ input, name, image, envFile, cacheDir, runtimeDir, minerHotkey, publishAddress, network }), signal),
+          run(
+            runArguments({ input, name, image, envFile, cacheDir, runtimeDir, minerHotkey, publishAddress, network }),
+            signal,
+          ),
         );
       } catch (err) {
         // A container that could not start (a port taken, say) must not stand in the way of the next attempt.

@@ -47,7 +47,11 @@ interface World {
 
 /** Runs one image's workflow against fakes; `forge` null means that no forge is there. */
 async function withImage<Result>(
-  fakes: { forge: ((attempt: number) => Promise<BuildResult>) | null; activities?: Partial<ImageActivities>; deadlineMs?: number },
+  fakes: {
+    forge: ((attempt: number) => Promise<BuildResult>) | null;
+    activities?: Partial<ImageActivities>;
+    deadlineMs?: number;
+  },
   story: (
     world: World & {
       start: () => Promise<WorkflowHandleWithStartDetails<typeof imageBuild>>;
@@ -220,7 +224,7 @@ test('a forge that dies is noticed by its silence and the build is tried again',
     async ({ submit, handle, calls }) => {
       await submit();
       while (!calls.includes('build')) await new Promise((wake) => setTimeout(wake, 20));
-        expect(await handle().result()).toMatchObject({ status: 'built and pushed' });
+      expect(await handle().result()).toMatchObject({ status: 'built and pushed' });
       expect(calls.filter((call) => call === 'build')).toHaveLength(2);
     },
   ));

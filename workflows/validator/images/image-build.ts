@@ -38,7 +38,11 @@ const FIRST_MESSAGE_MS = 60_000;
  * Owns one image from submission to its end: built, failed or deleted. Workflow id: `image/<imageId>`. A finished build
  * ends the workflow; deletion later starts it anew, so that creating and deleting one image never overlap.
  */
-export async function imageBuild({ imageId, deadlineMs, heartbeatMs = 30_000 }: ImageBuildInput): Promise<ImageBuildState> {
+export async function imageBuild({
+  imageId,
+  deadlineMs,
+  heartbeatMs = 30_000,
+}: ImageBuildInput): Promise<ImageBuildState> {
   const state: ImageBuildState = { status: 'awaiting', reason: null, submittedAtMs: null, digest: null };
   let submitted: SubmitImage | null = null;
   let stopReason: string | null = null;
