@@ -58,6 +58,7 @@ if (whyNot === null) {
   test('podman driver: the tour holds with images built by buildah and instances in containers', async () => {
     const measured = await expectWholeTour(await start(['--once', '--fresh', '--compute', 'podman']));
     process.stderr.write(`podman driver, from nothing ${JSON.stringify(measured)}\n`);
+    expect(measured.demandToActiveMs).toBeLessThan(30_000);
   });
 } else {
   test(`podman driver: refused with what is missing (here: ${whyNot})`, async () => {
@@ -70,7 +71,7 @@ if (whyNot === null) {
 test('killed with -9 in the middle, the next start cleans up and serves again', async () => {
   const network = await start(['--fresh', '--compute', 'process']);
   await network.ready();
-  await network.stop('SIGKILL');
+  expect(await network.stop('SIGKILL')).toBe(null);
   const again = await start(['--once', '--compute', 'process'], network.dataDir);
   await expectWholeTour(again);
 });
