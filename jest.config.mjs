@@ -1,3 +1,6 @@
+/** What compiles gpu/: a run of its own (`npm test -- --only native`). */
+export const NATIVE = ['infra/dev/build-gpu\\.test', 'activities/clients/graval\\.test'];
+
 /** ESM + TypeScript through swc; real servers come from the global setup, once per run. */
 export default {
   testEnvironment: 'node',
@@ -9,7 +12,7 @@ export default {
     ],
   },
   testMatch: ['**/*.test.ts'],
-  testPathIgnorePatterns: ['/node_modules/', '/.canopy/', '\\.e2e\\.test\\.ts$'],
+  testPathIgnorePatterns: ['/node_modules/', '/.canopy/', '\\.e2e\\.test\\.ts$', ...NATIVE],
   modulePathIgnorePatterns: ['<rootDir>/.canopy'],
   watchPathIgnorePatterns: ['<rootDir>/.canopy'],
   globalSetup: '<rootDir>/workers/testing/global-setup.mjs',

@@ -10,13 +10,22 @@ const ROOT = join(import.meta.dirname, '../..');
 const flags = new Command('npm test --')
   .description('Runs every check: types, lint, import boundaries, format, unit and integration tests, end to end.')
   .addOption(
-    new Option('--only <parts...>', 'run only these').choices(['types', 'lint', 'boundaries', 'format', 'jest', 'e2e']),
+    new Option('--only <parts...>', 'run only these').choices([
+      'types',
+      'lint',
+      'boundaries',
+      'format',
+      'jest',
+      'e2e',
+      'native',
+    ]),
   )
   .argument('[jest arguments...]', 'passed to jest (with --only jest), e.g. a path')
   .allowUnknownOption()
   .parse();
 const { only } = flags.opts<{ only?: string[] }>();
-const wants = (part: string): boolean => only === undefined || only.includes(part);
+/** `native` compiles and fuzzes the C++ of gpu/: it wants cmake and g++, and runs when asked for. */
+const wants = (part: string): boolean => (only === undefined ? part !== 'native' : only.includes(part));
 
 interface Tally {
   passed: number;
@@ -42,6 +51,7 @@ await check('boundaries', [
 ]);
 await check('format', ['oxfmt', '--check', '.']);
 if (wants('jest')) await jest('jest', ['--config', 'jest.config.mjs', ...flags.args]);
+if (wants('native')) await jest('native', ['--config', 'jest.native.config.mjs']);
 if (wants('e2e')) await jest('e2e', ['--config', 'jest.e2e.config.mjs', '--runInBand']);
 
 for (const failure of failures) process.stdout.write(`failed: ${failure}\n`);

@@ -1,5 +1,9 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, expect, test } from '@jest/globals';
+import pg from 'pg';
 import { detectContainerRuntime } from '../dev/base-images/detect.ts';
+import type { NetworkState } from '../dev/network-state.ts';
 import { findOnPath } from '../dev/toolchain.ts';
 import { processesOf, RunningNetwork } from './running-network.ts';
 
@@ -76,9 +80,31 @@ test('killed with -9 in the middle, the next start cleans up and serves again', 
   await expectWholeTour(again);
 });
 
-test('a second start on the same data directory is refused and says who holds it', async () => {
+/** What Postgres says when `user` of this network opens `database`. */
+async function openDatabase(network: RunningNetwork, user: 'validator' | 'miner', database: string): Promise<string> {
+  const { ports, secrets } = JSON.parse(await readFile(join(network.dataDir, 'network.json'), 'utf8')) as NetworkState;
+  const password = user === 'validator' ? secrets.validatorDb : secrets.minerDb;
+  const client = new pg.Client(`postgresql://${user}:${password}@127.0.0.1:${ports.postgres}/${database}`);
+  try {
+    await client.connect();
+    const { rows } = await client.query('select count(*)::int as tables from pg_tables where schemaname = $1', [
+      'public',
+    ]);
+    return rows[0].tables > 0 ? 'sees its tables' : 'sees no tables';
+  } catch (err) {
+    return (err as Error).message;
+  } finally {
+    await client.end();
+  }
+}
+
+test('validator and miner cannot open each other’s database; a second start on the same data is refused', async () => {
   const network = await start(['--fresh', '--no-tour', '--compute', 'process']);
   await network.ready();
+  expect(await openDatabase(network, 'validator', 'validator')).toBe('sees its tables');
+  expect(await openDatabase(network, 'miner', 'miner')).toBe('sees its tables');
+  expect(await openDatabase(network, 'validator', 'miner')).toMatch(/^permission denied for database/);
+  expect(await openDatabase(network, 'miner', 'validator')).toMatch(/^permission denied for database/);
   const second = await start(['--no-tour'], network.dataDir);
   await expect(second.ready()).rejects.toThrow('A network already runs on');
   expect(await second.exited).toBe(1);
