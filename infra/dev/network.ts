@@ -1,11 +1,11 @@
-import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadHotkey } from '../../activities/clients/hotkey.ts';
 import { connectDatabase } from '../../activities/clients/postgres.ts';
 import { minerNamespace, VALIDATOR_NAMESPACE } from '../../workflows/ids.ts';
 import { migrate, type Schema } from '../migrations/migrate.ts';
 import { drainMiner, undrainMiner, type DrainContext } from './drain-miner.ts';
+import { lockDirectory } from './lock-directory.ts';
 import { loadNetworkState, type NetworkState } from './network-state.ts';
 import { ProcessTable } from './process-table.ts';
 import { BUCKET, planPrograms, S3_ACCESS_KEY, type ProgramPlan } from './programs.ts';
@@ -376,32 +376,3 @@ const FRESH_PARTS = [
   'drained.json',
   'metagraph.json',
 ];
-
-/** One network per data directory; a lock of a dead process is taken over. */
-async function lockDirectory(dir: string): Promise<() => Promise<void>> {
-  const file = join(dir, 'lock');
-  for (;;) {
-    try {
-      const handle = await open(file, 'wx', 0o600);
-      await handle.writeFile(String(process.pid));
-      await handle.close();
-      return () => rm(file, { force: true });
-    } catch (err) {
-      if ((err as NodeJS.ErrnoException).code !== 'EEXIST') throw err;
-    }
-    const pid = Number(await readFile(file, 'utf8').catch(() => ''));
-    const alive = pid > 0 && (existsSync('/proc/self') ? existsSync(`/proc/${pid}`) : isAlive(pid));
-    if (alive && pid !== process.pid)
-      throw new Error(`A network already runs on ${dir} (pid ${pid}). Stop it, or use --data-dir for another.`);
-    await rm(file, { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
