@@ -17,6 +17,6 @@ export default {
   watchPathIgnorePatterns: ['<rootDir>/.canopy'],
   globalSetup: '<rootDir>/workers/testing/global-setup.mjs',
   globalTeardown: '<rootDir>/workers/testing/global-teardown.mjs',
-  testTimeout: 30_000,
+  testTimeout: 60_000,
   maxWorkers: 2,
 };

@@ -9,7 +9,7 @@ import type { InstanceActivities, Sight } from '../../../activities/validator/in
 import { refusalOf } from '../../../api/http/errors.ts';
 import { workflowBundle } from '../../../workers/bundle.ts';
 import { toldFacts, type chuteRecorder } from '../../../workers/testing/instance-workflows.ts';
-import { createTimeSkippingEnvironment } from '../../../workers/testing/workflow-environment.ts';
+import { createTimeSkippingEnvironment, resultInSkippedTime } from '../../../workers/testing/workflow-environment.ts';
 import { PROFILES } from '../../domain/proof/profiles.ts';
 import type { ProofSession, ProofSessionActivities, ProofVerificationActivities } from '../../domain/proof/plugin.ts';
 import { chuteWorkflowId, instanceWorkflowId } from '../../ids.ts';
@@ -508,7 +508,7 @@ test.each<[keyof Activities, string, string]>([
   const { activities, forgotten } = outside({ [name]: boom });
   await withLaunch(activities, async ({ handle }) => {
     expect(await codeOf(active(handle))).toBe(told);
-    expect(await handle.result()).toBe(code);
+    expect(await resultInSkippedTime(env, handle)).toBe(code);
     expect(forgotten).toHaveLength(1);
   });
 });
@@ -536,7 +536,7 @@ test('the clean-up is tried until it succeeds', async () => {
     },
   });
   await withLaunch(activities, async ({ handle }) => {
-    expect(await handle.result()).toBe('claim_timeout');
+    expect(await resultInSkippedTime(env, handle)).toBe('claim_timeout');
     expect(tries).toBe(4);
   });
 });
