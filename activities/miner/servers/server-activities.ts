@@ -171,33 +171,22 @@ export function createServerActivities({ servers, deployments, agent, validator,
 }
 export type ServerActivities = ReturnType<typeof createServerActivities>;
 
+const NODE_ARGS = [
+  'uuid',
+  'name',
+  'memory',
+  'major',
+  'minor',
+  'processors',
+  'sxm',
+  'clock_rate',
+  'max_threads_per_processor',
+  'concurrent_kernels',
+  'ecc',
+] as const satisfies (keyof DeviceInfo)[];
+
 /** The wire's field set, nulls left out (spec/miner.md §3.2 NodeArgs). */
 function nodeArgs(device: DeviceInfo): Record<string, unknown> {
-  const {
-    uuid,
-    name,
-    memory,
-    major,
-    minor,
-    processors,
-    sxm,
-    clock_rate,
-    max_threads_per_processor,
-    concurrent_kernels,
-    ecc,
-  } = device;
-  const fields = {
-    uuid,
-    name,
-    memory,
-    major,
-    minor,
-    processors,
-    sxm,
-    clock_rate,
-    max_threads_per_processor,
-    concurrent_kernels,
-    ecc,
-  };
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null && value !== undefined));
+  const fields = NODE_ARGS.map((name) => [name, device[name]] as const);
+  return Object.fromEntries(fields.filter(([, value]) => value !== null && value !== undefined));
 }
