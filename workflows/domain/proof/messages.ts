@@ -19,7 +19,7 @@ export interface PovwProfile {
   walkLimitMs: number;
 }
 
-/** All that S binds: S = H("povw/1" ‖ validator nonce ‖ config id ‖ miner ‖ gpu uuid ‖ type ‖ V ‖ transport key). */
+/** All that S binds: S = H("povw/2" ‖ validator nonce ‖ config id ‖ miner ‖ gpu uuid ‖ type ‖ V ‖ transport key). */
 export interface PovwBinding {
   validatorNonce: string;
   /** the launch config's id, or the verification task's id for a node */

@@ -2,7 +2,7 @@ import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js';
 import { concatBytes, fromBase64, isHash, toBase64 } from './bytes.ts';
 import { rootFromPath } from './merkle.ts';
 import type { FillSampleIndex, GpuOpenings, PovwProfile, WalkSampleIndex } from './messages.ts';
-import { mix } from './povw-arithmetic.ts';
+import { walkBlock } from './povw-arithmetic.ts';
 import { partnerBlock, rowLeaf } from './povw-hashes.ts';
 import type { RowOpening, TraceOpening } from './povw-openings.ts';
 
@@ -28,7 +28,7 @@ interface Form {
 
 /** Calls `form` for every part, working out the blocks that only the parts before it tell. False: a part has no other form. */
 function visitParts({ profile, seed, samples }: OpenedBy, form: Form): boolean {
-  const { n, k, blocks } = profile;
+  const { n, blocks } = profile;
   for (const [index, { block, row, column }] of samples.fill.entries()) {
     form.next('fill', index);
     if (!form.row('row', block, row)) return false;
@@ -39,11 +39,8 @@ function visitParts({ profile, seed, samples }: OpenedBy, form: Form): boolean {
   }
   for (const [index, { step, row, column }] of samples.walk.entries()) {
     form.next('walk', index);
-    const from = form.trace('from', step, column);
-    if (!from || !form.trace('to', step + 1, column)) return false;
-    const words = new DataView(from.buffer, from.byteOffset);
-    const checksums = Uint32Array.from({ length: k }, (_, c) => words.getUint32(4 * c, true));
-    if (!form.row('row', mix(checksums) % blocks, row)) return false;
+    if (!form.trace('from', step, column) || !form.trace('to', step + 1, column)) return false;
+    if (!form.row('row', walkBlock(step, blocks), row)) return false;
   }
   return true;
 }
@@ -77,9 +74,8 @@ export function openingsToBinary(by: OpenedBy, openings: unknown): Uint8Array | 
       );
     },
     trace: (place, step, column) => {
-      const { u, column: data, column_path: columnPath, path } = fieldsOf(opening[place]);
+      const { column: data, column_path: columnPath, path } = fieldsOf(opening[place]);
       return push(
-        fromBase64(u, 4 * k),
         fromBase64(data, n),
         pathBytes(columnPath, pathLength(column, k)),
         pathBytes(path, pathLength(step, steps + 1)),
@@ -114,13 +110,12 @@ export function openingsFromBinary(by: OpenedBy, bytes: Uint8Array): GpuOpenings
     },
     trace: (place, step, column) => {
       const [inColumns, inTrace] = [pathLength(column, k), pathLength(step, steps + 1)];
-      const part = take(4 * k + n + 32 * (inColumns + inTrace));
+      const part = take(n + 32 * (inColumns + inTrace));
       if (!part) return null;
       opening[place] = {
-        u: toBase64(part.subarray(0, 4 * k)),
-        column: toBase64(part.subarray(4 * k, 4 * k + n)),
-        column_path: hashesAt(part, 4 * k + n, inColumns),
-        path: hashesAt(part, 4 * k + n + 32 * inColumns, inTrace),
+        column: toBase64(part.subarray(0, n)),
+        column_path: hashesAt(part, n, inColumns),
+        path: hashesAt(part, n + 32 * inColumns, inTrace),
       } satisfies TraceOpening;
       return part;
     },

@@ -5,7 +5,7 @@ import type { FillSampleIndex, GpuVerdict, PovwChallenge, TrustLevel, WalkSample
  * A session is plain data: the workflow that owns the launch or node keeps it between the steps, so a dead worker
  * loses nothing. What the prover must not know before its time (nonce 2, samples) is drawn by the step that reveals it.
  */
-export type ProofPluginName = 'none' | 'simulated';
+export type ProofPluginName = 'none' | 'simulated' | 'povw';
 
 export interface ProofSession {
   plugin: ProofPluginName;
@@ -61,11 +61,14 @@ export interface ProofSessionActivities {
   }) => Promise<ProofSession>;
 }
 
-/** Queue `gpu`: recomputes the openings; heartbeats per GPU and resumes after the last one it finished. The object at
- * `openings.key` is the JSON of `Record<gpu uuid, GpuOpenings>`, as the prover sent it. */
+/** By GPU uuid, where its openings lie as the prover sent them: docs/proof.md "Binary openings", at most `MAX_OPENINGS_BYTES`. */
+export type OpeningsRefs = Record<string, { key: string; sha256: string }>;
+
+/** 15 MB at 80 GB size with 128 samples each (docs/proof.md "Measurements"), and a little room. */
+export const MAX_OPENINGS_BYTES = 16 * 1024 ** 2;
+
+/** Queue `gpu`: recomputes the openings; heartbeats per GPU and resumes after the last one it finished. `verdicts` has every GPU,
+ * also after one that is refused. A GPU without openings is refused with `openings_malformed`. */
 export interface ProofVerificationActivities {
-  verifyProof: (input: {
-    session: ProofSession;
-    openings: { key: string; sha256: string } | null;
-  }) => Promise<ProofVerdict>;
+  verifyProof: (input: { session: ProofSession; openings: OpeningsRefs | null }) => Promise<ProofVerdict>;
 }

@@ -21,14 +21,6 @@ export function prg(key: Uint8Array, offset: number, length: number): Int8Array 
   return clampToInt8(stream.slice(skip));
 }
 
-/** Murmur3's finaliser: uint32 → uint32. */
-export function fmix32(value: number): number {
-  let h = value;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
-}
-
 export const fillTweak = (block: number, row: number, column: number): number =>
   (Math.imul(block, 0x27d4eb2f) + Math.imul(row, 0x85ebca6b) + Math.imul(column, 0xc2b2ae35)) | 0;
 /** `step` is the number of the x that is made: t + 1. */
@@ -48,21 +40,8 @@ export function dot(a: Int8Array, aAt: number, b: Int8Array, bAt: number, length
   return sum;
 }
 
-/** Odd weight of row r in a column's checksum. */
-export const weight = (row: number): number => (fmix32(row) | 1) >>> 0;
-
-/** Σ column[r]·weight(r) mod 2^32. */
-export function checksum(x: Int8Array, at: number, n: number, weights: Uint32Array): number {
-  let sum = 0;
-  for (let r = 0; r < n; r++) sum = (sum + Math.imul(x[at + r] as number, weights[r] as number)) | 0;
-  return sum >>> 0;
-}
-
-export const weightsOf = (n: number): Uint32Array => Uint32Array.from({ length: n }, (_, row) => weight(row));
-
-/** All checksums into one uint32; a sum of finalised terms, so that a GPU adds them in any order. */
-export function mix(u: Uint32Array): number {
-  let sum = 0;
-  for (let c = 0; c < u.length; c++) sum = (sum + fmix32(((u[c] as number) + Math.imul(c + 1, MULTIPLIER)) >>> 0)) | 0;
-  return fmix32(sum >>> 0);
-}
+/**
+ * Block of step t: every M steps read every block once. An order that the prover cannot influence; one that hung on x would be
+ * steered past missing blocks by a single wrong entry (docs/proof.md "Why the order is fixed").
+ */
+export const walkBlock = (step: number, blocks: number): number => step % blocks;

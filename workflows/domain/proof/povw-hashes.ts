@@ -19,7 +19,7 @@ export function seedOf(binding: PovwBinding): Uint8Array {
   return sha256(
     concatBytes(
       ...[
-        utf8ToBytes('povw/1'),
+        utf8ToBytes('povw/2'),
         hexToBytes(binding.validatorNonce),
         utf8ToBytes(binding.configId),
         utf8ToBytes(binding.minerHotkey),
@@ -39,11 +39,9 @@ export const blockRootLeaf = (block: number, root: Uint8Array): Uint8Array =>
 export const columnLeaf = (step: number, column: number, entries: Int8Array): Uint8Array =>
   sha256(concatBytes(COLUMN, u32le(step), u32le(column), asBytes(entries)));
 
-/** Trace leaf t binds all checksums of x_t and, by the root over its column leaves, x_t itself. D is leaf T. */
-export const traceLeaf = (step: number, checksums: Uint32Array, columnsRoot: Uint8Array): Uint8Array =>
-  sha256(concatBytes(TRACE, u32le(step), checksumBytes(checksums), columnsRoot));
-
-export const checksumBytes = (checksums: Uint32Array): Uint8Array => concatBytes(...Array.from(checksums, u32le));
+/** Trace leaf t binds x_t by the root over its column leaves. D is leaf T. */
+export const traceLeaf = (step: number, columnsRoot: Uint8Array): Uint8Array =>
+  sha256(concatBytes(TRACE, u32le(step), columnsRoot));
 
 /** j of block i ≥ 2: the first 8 bytes (uint64 little-endian) of H(0x05 ‖ S ‖ i ‖ root_{i−1}), modulo i − 1. */
 export function partnerBlock(seed: Uint8Array, block: number, previousRoot: Uint8Array): number {

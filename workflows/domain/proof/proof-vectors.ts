@@ -1,6 +1,6 @@
 import { drawSamples } from './draw-samples.ts';
 import type { PovwChallenge, PovwProfile } from './messages.ts';
-import { fillTweak, fmix32, mix, prg, q, walkTweak, weight } from './povw-arithmetic.ts';
+import { fillTweak, prg, q, walkTweak } from './povw-arithmetic.ts';
 import { partnerBlock, seedOf, toHex } from './povw-hashes.ts';
 import { createProver } from './prover.ts';
 
@@ -31,7 +31,6 @@ export function proofVectors(profile: PovwProfile) {
     challenge,
     seed: toHex(seed),
     prg: [0, 60, 64, 1000].map((offset) => ({ offset, entries: Array.from(prg(seed, offset, 16)) })),
-    fmix32: [0, 1, 0xdeadbeef, 0xffffffff].map((value) => ({ value, result: fmix32(value) })),
     q: [
       [0, 0, 0, 0],
       [1, 2, 3, 4],
@@ -48,8 +47,6 @@ export function proofVectors(profile: PovwProfile) {
       walk_tweak: walkTweak(block, row, column) >>> 0,
       walk: q(sum, walkTweak(block, row, column)),
     })),
-    weights: Array.from({ length: 8 }, (_, row) => weight(row)),
-    mix: [[1], [1, 2, 3], [0xffffffff, 0, 0xffffffff]].map((u) => ({ u, result: mix(Uint32Array.from(u)) })),
     partner: [2, 3, 60].map((block) => ({
       block,
       previous_root: 'ab'.repeat(32),

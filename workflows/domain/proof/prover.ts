@@ -2,10 +2,9 @@ import { hexToBytes } from '@noble/hashes/utils.js';
 import { toBase64 } from './bytes.ts';
 import { merkleLevels, merklePath } from './merkle.ts';
 import type { FillSampleIndex, GpuOpenings, PovwChallenge, PovwProfile, WalkSampleIndex } from './messages.ts';
-import { checksum, dot, fillTweak, mix, prg, q, walkTweak, weightsOf } from './povw-arithmetic.ts';
+import { dot, fillTweak, prg, q, walkBlock, walkTweak } from './povw-arithmetic.ts';
 import {
   blockRootLeaf,
-  checksumBytes,
   columnLeaves,
   isSoundBinding,
   isSoundProfile,
@@ -35,7 +34,6 @@ interface Filled {
 }
 interface Walked {
   xs: Int8Array[];
-  checksums: Uint32Array[];
   traceLevels: Uint8Array[][];
 }
 
@@ -96,7 +94,7 @@ export function createProver(challenge: PovwChallenge, engine: ProofEngine = PLA
         walk: samples.walk.map(({ step, row, column }): WalkOpening => ({
           from: openTrace(walk, step, column, profile.n, profile.k),
           to: openTrace(walk, step + 1, column, profile.n, profile.k),
-          row: openRow(fill, mix(at(walk.checksums, step)) % profile.blocks, row),
+          row: openRow(fill, walkBlock(step, profile.blocks), row),
         })),
       };
     },
@@ -137,18 +135,14 @@ function walkBlocks(
   engine: ProofEngine,
 ): Walked {
   const { n, k, blocks, steps } = profile;
-  const weights = weightsOf(n);
   const xs = [prg(startKey(seed, nonce2, top(fill.rootLevels)), 0, n * k)];
-  const checksums: Uint32Array[] = [];
   const leaves: Uint8Array[] = [];
   for (let t = 0; t <= steps; t++) {
     const x = at(xs, t);
-    const u = Uint32Array.from({ length: k }, (_, c) => checksum(x, c * n, n, weights));
-    checksums.push(u);
-    leaves.push(traceLeaf(t, u, top(merkleLevels(columnLeaves(t, x, n, k)))));
-    if (t < steps) xs.push(engine.step(at(fill.blocks, mix(u) % blocks), x, t + 1, n, k));
+    leaves.push(traceLeaf(t, top(merkleLevels(columnLeaves(t, x, n, k)))));
+    if (t < steps) xs.push(engine.step(at(fill.blocks, walkBlock(t, blocks)), x, t + 1, n, k));
   }
-  return { xs, checksums, traceLevels: merkleLevels(leaves) };
+  return { xs, traceLevels: merkleLevels(leaves) };
 }
 
 function stepOf(block: Int8Array, x: Int8Array, step: number, n: number, k: number): Int8Array {
@@ -162,7 +156,6 @@ function stepOf(block: Int8Array, x: Int8Array, step: number, n: number, k: numb
 function openTrace(walk: Walked, step: number, column: number, n: number, k: number): TraceOpening {
   const x = at(walk.xs, step);
   return {
-    u: toBase64(checksumBytes(at(walk.checksums, step))),
     column: encode(x.subarray(column * n, (column + 1) * n)),
     column_path: merklePath(merkleLevels(columnLeaves(step, x, n, k)), column),
     path: merklePath(walk.traceLevels, step),

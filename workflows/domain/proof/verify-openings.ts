@@ -2,7 +2,7 @@ import { hexToBytes } from '@noble/hashes/utils.js';
 import { equalBytes, fromBase64, isHash } from './bytes.ts';
 import { merkleRoot, rootFromPath } from './merkle.ts';
 import type { FillSampleIndex, GpuVerdict, PovwChallenge, PovwProfile, WalkSampleIndex } from './messages.ts';
-import { checksum, dot, fillTweak, mix, prg, q, walkTweak, weightsOf } from './povw-arithmetic.ts';
+import { dot, fillTweak, prg, q, walkBlock, walkTweak } from './povw-arithmetic.ts';
 import {
   blockRootLeaf,
   columnLeaf,
@@ -30,7 +30,6 @@ export type ProofFault =
   | 'walk_leaf_not_committed'
   | 'walk_start_differs'
   | 'walk_digest_differs'
-  | 'walk_checksum_differs'
   | 'walk_row_not_committed'
   | 'walk_entry_differs';
 
@@ -53,7 +52,6 @@ interface Context {
   nonce2: Uint8Array;
   digest: Uint8Array;
   traceRoot: Uint8Array;
-  weights: Uint32Array;
 }
 
 /** Recomputes what the openings claim. Total: whatever the input, the answer is a verdict, in time bounded by the profile. */
@@ -82,7 +80,6 @@ function firstFault({ challenge, root, nonce2, walk, samples, openings }: Verify
     nonce2: hexToBytes(nonce2),
     digest: hexToBytes(digest),
     traceRoot: hexToBytes(traceRoot),
-    weights: weightsOf(profile.n),
   };
   for (const [index, sample] of samples.fill.entries()) {
     const fault = fillFault(context, sample, fillOpenings[index]);
@@ -120,10 +117,7 @@ function walkFault(context: Context, { step, row, column }: WalkSampleIndex, ope
   if (!from || !to) return 'walk_leaf_not_committed';
   if (step === 0 && !equalBytes(from.leaf, startLeaf(context))) return 'walk_start_differs';
   if (step + 1 === steps && !equalBytes(to.leaf, context.digest)) return 'walk_digest_differs';
-  for (const end of [from, to]) {
-    if (checksum(end.entries, 0, n, context.weights) !== end.checksums[column]) return 'walk_checksum_differs';
-  }
-  const opened = openRow(context, mix(from.checksums) % blocks, row, fields.row);
+  const opened = openRow(context, walkBlock(step, blocks), row, fields.row);
   if (!opened) return 'walk_row_not_committed';
   const entry = q(dot(opened.entries, 0, from.entries, 0, n), walkTweak(step + 1, row, column));
   return entry === to.entries[row] ? null : 'walk_entry_differs';
@@ -152,26 +146,22 @@ function openTrace(
   step: number,
   column: number,
   opening: unknown,
-): { entries: Int8Array; checksums: Uint32Array; leaf: Uint8Array } | null {
+): { entries: Int8Array; leaf: Uint8Array } | null {
   const { n, k, steps } = context.profile;
   const fields = fieldsOf(opening);
   const entries = entriesOf(fields.column, n);
-  const bytes = fromBase64(fields.u, 4 * k);
-  if (!entries || !bytes) return null;
-  const words = new DataView(bytes.buffer);
-  const checksums = Uint32Array.from({ length: k }, (_, c) => words.getUint32(4 * c, true));
+  if (!entries) return null;
   const columnsRoot = rootFromPath(columnLeaf(step, column, entries), column, k, fields.column_path);
   if (!columnsRoot) return null;
-  const leaf = traceLeaf(step, checksums, columnsRoot);
+  const leaf = traceLeaf(step, columnsRoot);
   const root = rootFromPath(leaf, step, steps + 1, fields.path);
-  return root && equalBytes(root, context.traceRoot) ? { entries, checksums, leaf } : null;
+  return root && equalBytes(root, context.traceRoot) ? { entries, leaf } : null;
 }
 
 /** Trace leaf 0 as the challenge demands it: every column of x₀, not only the sampled one. */
-function startLeaf({ profile: { n, k }, seed, nonce2, root, weights }: Context): Uint8Array {
+function startLeaf({ profile: { n, k }, seed, nonce2, root }: Context): Uint8Array {
   const x = prg(startKey(seed, nonce2, root), 0, n * k);
-  const checksums = Uint32Array.from({ length: k }, (_, c) => checksum(x, c * n, n, weights));
-  return traceLeaf(0, checksums, merkleRoot(columnLeaves(0, x, n, k)));
+  return traceLeaf(0, merkleRoot(columnLeaves(0, x, n, k)));
 }
 
 /** Exactly n int8 values without −128, or null. */

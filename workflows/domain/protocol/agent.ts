@@ -8,13 +8,13 @@
  *   GET  /info?challenge=<64 hex>      validator, graval    text, `deviceInfoAnswer` of the device the first byte picks
  *   POST /povw/commit                  validator            { session, challenges: PovwChallenge[] } → PovwCommit
  *   POST /povw/walk                    validator            { session, nonce2 }                      → PovwWalk
- *   POST /povw/open                    validator            { session, samples }                     → { openings }
+ *   POST /povw/open                    validator            { session, gpu_uuid, samples }           → that GPU's openings, binary
  *   DELETE /povw/{session}             validator, graval    frees the GPUs' memory
  *
  * All GPUs of one session fill and walk simultaneously, so none can lend its memory to another.
  */
-import type { GpuOpenings, PovwChallenge } from '../proof/messages.ts';
-import type { PovwCommit, PovwWalk, PovwWalkAnswer } from './launch.ts';
+import type { FillSampleIndex, PovwChallenge, WalkSampleIndex } from '../proof/messages.ts';
+import type { PovwCommit, PovwWalk } from './launch.ts';
 
 export interface AgentCommitRequest {
   session: string;
@@ -28,8 +28,6 @@ export interface AgentWalkRequest {
 export type AgentWalkAnswer = PovwWalk;
 export interface AgentOpenRequest {
   session: string;
-  samples: PovwWalkAnswer['samples'];
-}
-export interface AgentOpenAnswer {
-  openings: Record<string, GpuOpenings>;
+  gpu_uuid: string;
+  samples: { fill: FillSampleIndex[]; walk: WalkSampleIndex[] };
 }

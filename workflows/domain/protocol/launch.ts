@@ -4,12 +4,13 @@
  * `Authorization: <launch JWT>`. Fields outside `canopy` are the reference's wire.
  *
  *   1 POST {u}              LaunchClaim        → ClaimAnswer            starts the proof clock
- *   2 POST {u}/povw/commit  PovwCommit         → PovwCommitAnswer       (plug-in `simulated` only)
- *   3 POST {u}/povw/walk    PovwWalk           → PovwWalkAnswer         (plug-in `simulated` only)
- *   4 PUT  {u}              LaunchProof        → VerifyAnswer           secret sealed to the instance's transport key
- *   5 GET  {u}/activate                        → {"ok":true}            423 or 410: give up at once
+ *   2 POST {u}/povw/commit  PovwCommit         → PovwCommitAnswer       (unless the plug-in is `none`, as 3 and 4)
+ *   3 POST {u}/povw/walk    PovwWalk           → PovwWalkAnswer
+ *   4 PUT  {u}/povw/openings/{gpu uuid}        → {"sha256": 64 hex}     body: the GPU's openings, binary; one request a GPU
+ *   5 PUT  {u}              LaunchProof        → VerifyAnswer           secret sealed to the instance's transport key
+ *   6 GET  {u}/activate                        → {"ok":true}            423 or 410: give up at once
  */
-import type { FillSampleIndex, GpuOpenings, PovwChallenge, WalkSampleIndex } from '../proof/messages.ts';
+import type { FillSampleIndex, PovwChallenge, WalkSampleIndex } from '../proof/messages.ts';
 
 /** Claims of the launch JWT (HS256; key = hex SHA-256 of CANOPY_LAUNCH_KEY, spec §2.6.1, §7.1). */
 export interface LaunchClaims {
@@ -75,7 +76,7 @@ export interface ClaimAnswer {
     transport: 'canopy/1';
     /** X25519 ephemeral public key of the validator, 64 hex */
     validator_pubkey: string;
-    proof: { plugin: 'none' } | { plugin: 'simulated'; challenges: PovwChallenge[]; deadline_ms: number };
+    proof: { plugin: 'none' } | { plugin: 'simulated' | 'povw'; challenges: PovwChallenge[]; deadline_ms: number };
   };
 }
 
@@ -96,7 +97,8 @@ export interface LaunchProof {
   response?: string;
   iv?: string;
   proof?: Record<string, unknown>;
-  canopy?: { openings: Record<string, GpuOpenings> };
+  /** by GPU uuid, SHA-256 (64 hex) of the openings that were put before */
+  canopy?: { openings: Record<string, string> };
 }
 
 export interface VerifyAnswer {

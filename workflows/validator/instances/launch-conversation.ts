@@ -14,6 +14,7 @@ import type { InstanceActivities } from '../../../activities/validator/instances
 import { isRefusalCode, type RefusalCode } from '../../domain/errors.ts';
 import type { RemovalCode } from '../../domain/instances/removal.ts';
 import type {
+  OpeningsRefs,
   ProofSession,
   ProofSessionActivities,
   ProofVerdict,
@@ -54,7 +55,7 @@ export interface LaunchContext {
 
 type Commit = { roots: Record<string, string>; receivedAtMs: number };
 type Walk = { walks: Record<string, { digest: string; trace_root: string }>; receivedAtMs: number };
-type Proof = { openings: { key: string; sha256: string } | null; receivedAtMs: number };
+type Proof = { openings: OpeningsRefs | null; receivedAtMs: number };
 
 export function conductLaunch({ input, state, become, remove, tellChute }: LaunchContext) {
   const { instanceId, configId, minerHotkey } = input;

@@ -1,6 +1,6 @@
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 import type { RemovalCode } from '../../domain/instances/removal.ts';
-import type { ProofSession } from '../../domain/proof/plugin.ts';
+import type { OpeningsRefs, ProofSession } from '../../domain/proof/plugin.ts';
 import type { DeviceInfo, PortMapping } from '../../domain/protocol/launch.ts';
 
 /** Deadlines in milliseconds; every one ends in a recorded removal. */
@@ -77,7 +77,7 @@ export const submitWalk = defineUpdate<
 >('submitWalk');
 export const submitProof = defineUpdate<
   { verifiedAt: string },
-  [{ openings: { key: string; sha256: string } | null; receivedAtMs: number }]
+  [{ openings: OpeningsRefs | null; receivedAtMs: number }]
 >('submitProof');
 export const activateInstance = defineUpdate<{ activatedAt: string }, []>('activateInstance');
 /** Returns once the instance is gone and its GPUs are free. */
