@@ -6,15 +6,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { loadHotkey, type Hotkey } from '../../activities/clients/hotkey.ts';
+import type { GpuProver } from '../../activities/clients/gpu-prover.ts';
 import { createLogger } from '../../activities/clients/log.ts';
 import { loadAgentConfig } from '../../workers/config/agent.ts';
 import { GPU_TYPES, gpuTypeOfName } from '../../workflows/domain/gpus/gpu-table.ts';
 import { deviceInfoAnswer } from '../../workflows/domain/nodes/device-info.ts';
 import { drawSamples } from '../../workflows/domain/proof/draw-samples.ts';
 import type { PovwChallenge } from '../../workflows/domain/proof/messages.ts';
+import { openingsFromBinary } from '../../workflows/domain/proof/openings-binary.ts';
+import { seedOf } from '../../workflows/domain/proof/povw-hashes.ts';
 import { PROFILES } from '../../workflows/domain/proof/profiles.ts';
 import { verifyOpenings } from '../../workflows/domain/proof/verify-openings.ts';
-import type { AgentOpenAnswer } from '../../workflows/domain/protocol/agent.ts';
+import type { AgentOpenRequest } from '../../workflows/domain/protocol/agent.ts';
 import { createApp } from '../http/app.ts';
 import { createAgentAuth } from './agent-auth.ts';
 import { DEVICE_NAMES, findDevices, parseNvidiaSmi, plausibleDevice, type Inventory } from './devices.ts';
@@ -78,6 +81,8 @@ const get = (path: string, purpose: 'graval' | 'management' | 'miner', key: Hotk
     headers: key.minerHeaders({ miner: miner.address, validator: key.address }, { purpose }, nonce),
   });
 
+const open = (body: AgentOpenRequest) => post('/povw/open', body);
+
 const challengesFor = (uuids: string[], name: 'tiny-b' | 'cpu-dev' = 'tiny-b'): PovwChallenge[] =>
   uuids.map((gpuUuid, at) => ({
     binding: {
@@ -104,23 +109,26 @@ test('a validator proves both GPUs over HTTP, and each step asked again answers 
     (await post('/povw/walk', { session: 'one', nonce2 })).json() as Promise<{ walks: Record<string, unknown> }>;
   const { walks } = await walk();
   expect(await walk()).toEqual({ walks });
-  const samples = Object.fromEntries(
-    challenges.map(({ binding, profile }) => [binding.gpuUuid, drawSamples(profile, new Uint8Array(32).fill(9))]),
-  );
-  const { openings } = (await (await post('/povw/open', { session: 'one', samples })).json()) as AgentOpenAnswer;
-  for (const challenge of challenges) {
-    const uuid = challenge.binding.gpuUuid;
-    expect(
-      verifyOpenings({
-        challenge,
-        nonce2,
-        root: roots[uuid],
-        walk: walks[uuid],
-        samples: samples[uuid] ?? { fill: [], walk: [] },
-        openings: openings[uuid],
-      }),
-    ).toMatchObject({ verified: true });
+  for (const [at, challenge] of challenges.entries()) {
+    const { binding, profile } = challenge;
+    const uuid = binding.gpuUuid;
+    const samples = drawSamples(profile, new Uint8Array(32).fill(9 + at));
+    const answer = await open({ session: 'one', gpu_uuid: uuid, samples });
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'application/octet-stream']);
+    const bytes = new Uint8Array(await answer.arrayBuffer());
+    expect(new Uint8Array(await (await open({ session: 'one', gpu_uuid: uuid, samples })).arrayBuffer())).toEqual(
+      bytes,
+    );
+    const openings = openingsFromBinary({ profile, seed: seedOf(binding), samples }, bytes);
+    const proven = { challenge, nonce2, root: roots[uuid], walk: walks[uuid], samples, openings };
+    expect(verifyOpenings(proven)).toMatchObject({ verified: true });
+    const others = drawSamples(profile, new Uint8Array(32).fill(20));
+    expect((await open({ session: 'one', gpu_uuid: uuid, samples: others })).status).toBe(409);
+    const beyond = { ...samples, fill: samples.fill.map((sample) => ({ ...sample, block: profile.blocks })) };
+    expect((await open({ session: 'one', gpu_uuid: uuid, samples: beyond })).status).toBe(400);
   }
+  const none = { fill: [], walk: [] };
+  expect((await open({ session: 'one', gpu_uuid: 'f'.repeat(32), samples: none })).status).toBe(404);
   expect((await post('/povw/walk', { session: 'one', nonce2: '55'.repeat(32) })).status).toBe(409);
   expect((await post('/povw/commit', { session: 'two', challenges })).status).toBe(503);
   const headers = validator.minerHeaders({ miner: miner.address, validator: validator.address }, { purpose: 'graval' });
@@ -138,6 +146,7 @@ test('ping and health are open; devices and status are for the miner; info for t
     simulated: true,
     gpus: inventory.devices,
     cpus: expect.any(Number) as unknown,
+    provers: Object.fromEntries(uuids().map((uuid) => [uuid, 'TypeScript'])),
   });
   const challenge = `01${'ab'.repeat(31)}`;
   const second = inventory.devices[1];
@@ -190,7 +199,7 @@ test('a body-signed request counts once', async () => {
 test.each([
   ['not JSON', 'x', 422],
   ['another miner', { session: 's', challenges: challengeFor({ minerHotkey: 'x' }) }, 400],
-  ['a profile beyond this prover', { session: 's', challenges: challengeFor({}, { n: 131_072 }) }, 422],
+  ['a malformed profile', { session: 's', challenges: challengeFor({}, { n: -1 }) }, 422],
   ['no challenges', { session: 's', challenges: [] }, 422],
   ['a session name with a path in it', { session: '../s', challenges: challengeFor({}) }, 422],
   ['too large a body', { session: 's', padding: 'x'.repeat(3 * 2 ** 20) }, 413],
@@ -216,6 +225,20 @@ function challengeFor(binding: object, profile: object = {}): unknown[] {
   ];
 }
 
+test('a profile for a GPU is refused where a CPU would prove it, with what is missing', async () => {
+  const [challenge] = challengesFor(uuids());
+  if (!challenge) throw new Error('no GPU');
+  const large = { ...challenge, profile: { ...challenge.profile, name: 'h100', n: 16_384, blocks: 284 } };
+  const answer = await post('/povw/commit', { session: 's', challenges: [large] });
+  expect([answer.status, await answer.json()]).toEqual([
+    400,
+    {
+      detail: 'profile h100 is for a GPU, not for a CPU: build graval (npm run build:gpu) and name it in CANOPY_GRAVAL',
+    },
+  ]);
+  expect(sessions.size).toBe(0);
+});
+
 test('a GPU of another server is not found', async () => {
   expect((await post('/povw/commit', { session: 's', challenges: challengesFor(['f'.repeat(32)]) })).status).toBe(404);
 });
@@ -225,19 +248,16 @@ test('a GPU challenged twice in a session is refused', async () => {
   expect((await post('/povw/commit', { session: 's', challenges: challengesFor([uuid, uuid]) })).status).toBe(400);
 });
 
+const never = (): Promise<never> => new Promise(() => {});
+/** Sessions whose provers are told what to do: for what real ones do only when the machine is in trouble. */
+function sessionsWith(prover: Partial<GpuProver>, idleMs = 60_000): ProofSessions {
+  const whole = { commit: async () => '', walk: never, open: never, close: async () => {}, ...prover };
+  return new ProofSessions({ minerHotkey: miner.address, gpuUuids: uuids(), idleMs, startProver: () => whole });
+}
+
 test('an abandoned session frees its GPUs', async () => {
   const closed = Promise.withResolvers<void>();
-  const short = new ProofSessions({
-    minerHotkey: miner.address,
-    gpuUuids: uuids(),
-    idleMs: 20,
-    startProver: () => ({
-      commit: async () => ({ root: '' }),
-      walk: () => new Promise(() => {}),
-      open: () => new Promise(() => {}),
-      close: async () => closed.resolve(),
-    }),
-  });
+  const short = sessionsWith({ close: async () => closed.resolve() }, 20);
   await short.commit('s', challengesFor(uuids().slice(0, 1)));
   await closed.promise;
   expect(short.size).toBe(0);
@@ -246,21 +266,27 @@ test('an abandoned session frees its GPUs', async () => {
   await short.closeAll();
 });
 
-test('a fill that fails frees its GPUs', async () => {
-  const failing = new ProofSessions({
-    minerHotkey: miner.address,
-    gpuUuids: uuids(),
-    idleMs: 60_000,
-    startProver: () => ({
-      commit: () => Promise.reject(new Error('out of memory')),
-      walk: () => new Promise(() => {}),
-      open: () => new Promise(() => {}),
-      close: async () => {},
-    }),
-  });
-  await expect(failing.commit('s', challengesFor(uuids().slice(0, 1)))).rejects.toThrow('out of memory');
-  expect(failing.size).toBe(0);
-});
+test.each<keyof GpuProver>(['commit', 'walk', 'open'])(
+  'a prover that fails in %s ends its session and frees its GPUs',
+  async (step) => {
+    const failing = sessionsWith({
+      walk: async () => ({ digest: '', trace_root: '' }),
+      [step]: () => Promise.reject(new Error('graval serve ended with SIGKILL')),
+    });
+    const challenges = challengesFor(uuids());
+    const samples = drawSamples(PROFILES['tiny-b'], new Uint8Array(32));
+    const proof = async () => {
+      await failing.commit('s', challenges);
+      await failing.walk('s', '44'.repeat(32));
+      await failing.open('s', uuids()[0] ?? '', samples);
+    };
+    await expect(proof()).rejects.toMatchObject({
+      code: 'service.unavailable',
+      message: expect.stringContaining('SIGKILL') as unknown,
+    });
+    expect(failing.size).toBe(0);
+  },
+);
 
 test('simulated GPUs keep their uuids in the work folder, also when there are more of them', async () => {
   const again = await findDevices({ simulatedGpus: '2xh100_sxm', workDir: dir });
@@ -307,6 +333,23 @@ test('what nvidia-smi says becomes devices of the wire', () => {
     },
   ]);
   expect(() => parseNvidiaSmi('No devices were found')).toThrow('unexpected');
+});
+
+test('without nvidia-smi the GPUs are those graval found; with neither it says what to do', async () => {
+  const { PATH } = process.env;
+  process.env.PATH = dir;
+  try {
+    const found = { index: 0, name: 'NVIDIA H100 80GB HBM3', uuid: 'a'.repeat(32), memoryBytes: 85e9, processors: 132, clockKhz: 1_980_000, major: 9, minor: 0, maxThreadsPerProcessor: 2048 }; // prettier-ignore
+    expect(await findDevices({ simulatedGpus: undefined, workDir: dir, gravalDevices: [found] })).toEqual({
+      simulated: false,
+      devices: [
+        expect.objectContaining({ uuid: found.uuid, memory: 85e9, clock_rate: 1_980_000, processors: 132, sxm: true }),
+      ],
+    });
+    await expect(findDevices({ simulatedGpus: undefined, workDir: dir })).rejects.toThrow('CANOPY_SIMULATED_GPUS');
+  } finally {
+    process.env.PATH = PATH;
+  }
 });
 
 test('the configuration names every bad variable', () => {

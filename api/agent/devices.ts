@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { gpuType, gpuTypeOfName, type GpuType } from '../../workflows/domain/gpus/gpu-table.ts';
+import type { GravalDevice } from '../../activities/clients/graval.ts';
 import type { DeviceInfo } from '../../workflows/domain/protocol/launch.ts';
 import { deviceInfo } from './wire.ts';
 
@@ -13,17 +14,42 @@ export interface Inventory {
   simulated: boolean;
 }
 
-/** The GPUs of this server: the simulated ones when configured, else those the driver reports. Throws when there is none. */
+/**
+ * The GPUs of this server: the simulated ones when configured, else those nvidia-smi reports, and where that program is not
+ * installed those graval found. Throws when there is none.
+ */
 export async function findDevices({
   simulatedGpus,
   workDir,
+  gravalDevices = [],
 }: {
   simulatedGpus: string | undefined;
   workDir: string;
+  gravalDevices?: readonly GravalDevice[];
 }): Promise<Inventory> {
   if (simulatedGpus) return { devices: await simulatedDevices(simulatedGpus, workDir), simulated: true };
-  return { devices: await driverDevices(), simulated: false };
+  const csv = await askNvidiaSmi(gravalDevices.length > 0);
+  return { devices: csv === null ? gravalDevices.map(wireDevice) : driverDevices(csv), simulated: false };
 }
+
+/** What graval does not know is null: "not checked". */
+function wireDevice(device: GravalDevice): DeviceInfo {
+  const { uuid, name, memoryBytes, clockKhz, major, minor, processors, maxThreadsPerProcessor } = device;
+  return {
+    uuid,
+    name,
+    memory: memoryBytes,
+    clock_rate: clockKhz,
+    major,
+    minor,
+    processors,
+    max_threads_per_processor: maxThreadsPerProcessor,
+    sxm: isSxm(name),
+    ecc: null,
+    concurrent_kernels: null,
+  };
+}
+const isSxm = (name: string): boolean => /SXM|HBM3/.test(name);
 
 /** What the driver of each type calls the device: the pattern of the GPU table must find its own type in it. */
 export const DEVICE_NAMES: Readonly<Record<string, string>> = {
@@ -106,20 +132,21 @@ async function readUuids(file: string): Promise<string[]> {
 
 const QUERY = 'uuid,name,memory.total,clocks.max.sm,compute_cap,ecc.mode.current';
 
-async function driverDevices(): Promise<DeviceInfo[]> {
-  let csv: string;
+/** null: it is not installed, and the GPUs are known without it */
+async function askNvidiaSmi(isOptional: boolean): Promise<string | null> {
   try {
-    ({ stdout: csv } = await promisify(execFile)(
-      'nvidia-smi',
-      [`--query-gpu=${QUERY}`, '--format=csv,noheader,nounits'],
-      { timeout: 30_000 },
-    ));
+    const args = [`--query-gpu=${QUERY}`, '--format=csv,noheader,nounits'];
+    return (await promisify(execFile)('nvidia-smi', args, { timeout: 30_000 })).stdout;
   } catch (err) {
+    if (isOptional && (err as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new Error(
       'no GPU found: nvidia-smi does not answer. On a machine without GPUs set CANOPY_SIMULATED_GPUS, for instance 2xh100_sxm',
       { cause: err },
     );
   }
+}
+
+function driverDevices(csv: string): DeviceInfo[] {
   const devices = parseNvidiaSmi(csv);
   if (devices.length === 0)
     throw new Error('no GPU found: nvidia-smi lists none. On a machine without GPUs set CANOPY_SIMULATED_GPUS');
@@ -144,7 +171,7 @@ export function parseNvidiaSmi(csv: string): DeviceInfo[] {
         minor: Number(capability.split('.')[1]),
         processors: null,
         max_threads_per_processor: gpuTypeOfName(name)?.maxThreadsPerProcessor ?? null,
-        sxm: /SXM|HBM3/.test(name),
+        sxm: isSxm(name),
         ecc: ecc === 'Enabled' ? true : ecc === 'Disabled' ? false : null,
         concurrent_kernels: true,
       };

@@ -2,6 +2,7 @@
 import { mkdir } from 'node:fs/promises';
 import { cryptoWaitReady } from '@polkadot/util-crypto';
 import { createLogger } from '../../activities/clients/log.ts';
+import { findProverEngine, proverName } from '../../activities/clients/prover-engine.ts';
 import { loadAgentConfig } from '../../workers/config/agent.ts';
 import { createApp } from '../http/app.ts';
 import { serve } from '../http/serve.ts';
@@ -14,12 +15,17 @@ const config = loadAgentConfig(process.env);
 const log = createLogger('agent', config.CANOPY_LOG_LEVEL);
 await cryptoWaitReady();
 await mkdir(config.CANOPY_WORK_DIR, { recursive: true });
-const inventory = await findDevices({ simulatedGpus: config.CANOPY_SIMULATED_GPUS, workDir: config.CANOPY_WORK_DIR });
+const engine = await findProverEngine(config.CANOPY_GRAVAL ?? null);
+const inventory = await findDevices({
+  simulatedGpus: config.CANOPY_SIMULATED_GPUS,
+  workDir: config.CANOPY_WORK_DIR,
+  gravalDevices: engine.devices,
+});
 log.info(
   {
     event: 'agent.inventory',
     simulated: inventory.simulated,
-    gpus: inventory.devices.map(({ uuid, name }) => ({ uuid, name })),
+    gpus: inventory.devices.map(({ uuid, name }) => ({ uuid, name, prover: proverName(engine.placeOf(uuid)) })),
   },
   'agent.inventory',
 );
@@ -28,6 +34,7 @@ const sessions = new ProofSessions({
   minerHotkey: config.CANOPY_MINER_HOTKEY,
   gpuUuids: inventory.devices.map(({ uuid }) => uuid),
   idleMs: config.CANOPY_PROOF_IDLE_MS,
+  engine,
 });
 const auth = createAgentAuth({
   minerHotkey: config.CANOPY_MINER_HOTKEY,

@@ -1,13 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Refusal } from '../../workflows/domain/errors.ts';
 import type { PovwChallenge } from '../../workflows/domain/proof/messages.ts';
-import type {
-  AgentCommitAnswer,
-  AgentOpenAnswer,
-  AgentOpenRequest,
-  AgentWalkAnswer,
-} from '../../workflows/domain/protocol/agent.ts';
-import { startProverThread, type ThreadedProver } from './proof-threads.ts';
+import { areSoundSamples } from '../../workflows/domain/proof/verify-openings.ts';
+import type { AgentCommitAnswer, AgentOpenRequest, AgentWalkAnswer } from '../../workflows/domain/protocol/agent.ts';
+import { startGpuProver, whyNotProvable, type GpuProver } from '../../activities/clients/gpu-prover.ts';
+import {
+  proverName,
+  TYPESCRIPT_ENGINE,
+  type ProverEngine,
+  type ProverName,
+} from '../../activities/clients/prover-engine.ts';
 
 /** A step asked twice with the same question gets the same answer: the validator's activities are retried. */
 interface Step<Question, Answer> {
@@ -17,10 +19,11 @@ interface Step<Question, Answer> {
 
 interface Session {
   challenges: PovwChallenge[];
-  provers: ReadonlyMap<string, ThreadedProver>;
+  provers: ReadonlyMap<string, GpuProver>;
   commit: Promise<AgentCommitAnswer>;
   walk: Step<string, AgentWalkAnswer> | null;
-  open: Step<AgentOpenRequest['samples'], AgentOpenAnswer> | null;
+  /** by GPU uuid: the one question it answers. The bytes are computed again: up to 16 MiB a GPU are not kept. */
+  asked: Map<string, AgentOpenRequest['samples']>;
   idle: NodeJS.Timeout;
 }
 
@@ -29,7 +32,9 @@ export interface ProofSessionsOptions {
   gpuUuids: readonly string[];
   /** a session nobody goes on with frees its GPUs after this */
   idleMs: number;
-  startProver?: (challenge: PovwChallenge) => ThreadedProver;
+  /** default: TypeScript */
+  engine?: ProverEngine;
+  startProver?: typeof startGpuProver;
 }
 
 /** The proofs under way on this server; a GPU is in one at a time. */
@@ -37,11 +42,17 @@ export class ProofSessions {
   readonly #sessions = new Map<string, Session>();
   readonly #options: Required<ProofSessionsOptions>;
   constructor(options: ProofSessionsOptions) {
-    this.#options = { startProver: startProverThread, ...options };
+    this.#options = { startProver: startGpuProver, engine: TYPESCRIPT_ENGINE, ...options };
   }
 
   get size(): number {
     return this.#sessions.size;
+  }
+
+  /** By GPU uuid, what makes its proofs. */
+  get provers(): Record<string, ProverName> {
+    const { gpuUuids, engine } = this.#options;
+    return Object.fromEntries(gpuUuids.map((uuid) => [uuid, proverName(engine.placeOf(uuid))]));
   }
 
   commit(id: string, challenges: PovwChallenge[]): Promise<AgentCommitAnswer> {
@@ -52,16 +63,21 @@ export class ProofSessions {
       known.idle.refresh();
       return known.commit;
     }
-    this.#requireFree(challenges.map(({ binding }) => binding));
+    this.#requireFree(challenges);
+    const { startProver, engine, idleMs } = this.#options;
     const provers = new Map(
-      challenges.map((challenge) => [challenge.binding.gpuUuid, this.#options.startProver(challenge)]),
+      challenges.map((challenge) => {
+        const { gpuUuid } = challenge.binding;
+        return [gpuUuid, startProver(challenge, engine.placeOf(gpuUuid))];
+      }),
     );
-    const commit = forEachGpu(provers, (prover) => prover.commit()).then((roots) => ({
-      roots: Object.fromEntries(Object.entries(roots).map(([uuid, { root }]) => [uuid, root])),
-    }));
-    const idle = setTimeout(() => void this.close(id), this.#options.idleMs).unref();
-    this.#sessions.set(id, { challenges, provers, commit, walk: null, open: null, idle });
-    commit.catch(() => this.close(id)); // a failed fill must not hold the GPUs
+    const commit = this.#answer(
+      id,
+      provers,
+      forEachGpu(provers, (prover) => prover.commit()).then((roots) => ({ roots })),
+    );
+    const idle = setTimeout(() => void this.close(id), idleMs).unref();
+    this.#sessions.set(id, { challenges, provers, commit, walk: null, asked: new Map(), idle });
     return commit;
   }
 
@@ -72,26 +88,30 @@ export class ProofSessions {
       throw new Refusal('resource.conflict', 'this session walks with another nonce');
     session.walk ??= {
       question: nonce2,
-      answer: forEachGpu(session.provers, (prover) => prover.walk(nonce2)).then((walks) => ({ walks })),
+      answer: this.#answer(
+        id,
+        session.provers,
+        forEachGpu(session.provers, (prover) => prover.walk(nonce2)).then((walks) => ({ walks })),
+      ),
     };
     return session.walk.answer;
   }
 
-  async open(id: string, samples: AgentOpenRequest['samples']): Promise<AgentOpenAnswer> {
+  /** One GPU's openings in their binary form. */
+  async open(id: string, gpuUuid: string, samples: AgentOpenRequest['samples']): Promise<Uint8Array> {
     const session = this.#find(id);
     if (!session.walk) throw new Refusal('proof.not_awaited', 'opening comes after walking');
     await session.walk.answer;
-    if (session.open && !isDeepStrictEqual(session.open.question, samples))
-      throw new Refusal('resource.conflict', 'this session opens other samples');
-    for (const uuid of session.provers.keys())
-      if (!Object.hasOwn(samples, uuid)) throw new Refusal('request.invalid', `samples of GPU ${uuid} are missing`);
-    session.open ??= {
-      question: samples,
-      answer: forEachGpu(session.provers, (prover, uuid) => prover.open(samples[uuid] ?? { fill: [], walk: [] })).then(
-        (openings) => ({ openings }),
-      ),
-    };
-    return session.open.answer;
+    const prover = session.provers.get(gpuUuid);
+    const challenge = session.challenges.find(({ binding }) => binding.gpuUuid === gpuUuid);
+    if (!prover || !challenge) throw new Refusal('resource.not_found', `GPU ${gpuUuid} is not in this session`);
+    if (!areSoundSamples(challenge.profile, samples))
+      throw new Refusal('request.invalid', 'the samples are not those of the profile');
+    const asked = session.asked.get(gpuUuid) ?? samples;
+    if (!isDeepStrictEqual(asked, samples))
+      throw new Refusal('resource.conflict', 'this GPU opens other samples in this session');
+    session.asked.set(gpuUuid, asked);
+    return this.#answer(id, session.provers, prover.open(samples));
   }
 
   /** Idempotent; frees the GPUs' memory. */
@@ -107,6 +127,19 @@ export class ProofSessions {
     await Promise.all([...this.#sessions.keys()].map((id) => this.close(id)));
   }
 
+  /** A prover that failed has lost what it filled: the session ends, and its GPUs are free for the next one. */
+  async #answer<Answer>(id: string, provers: Session['provers'], step: Promise<Answer>): Promise<Answer> {
+    const session = () => (this.#sessions.get(id)?.provers === provers ? this.#sessions.get(id) : undefined); // not a later one
+    try {
+      const answer = await step;
+      session()?.idle.refresh(); // the time a step takes is not idle
+      return answer;
+    } catch (err) {
+      if (session()) await this.close(id);
+      throw new Refusal('service.unavailable', (err as Error).message, { cause: err });
+    }
+  }
+
   #find(id: string): Session {
     const session = this.#sessions.get(id);
     if (!session) throw new Refusal('resource.not_found', 'no such proof session; it may have expired');
@@ -114,25 +147,29 @@ export class ProofSessions {
     return session;
   }
 
-  #requireFree(bindings: readonly PovwChallenge['binding'][]): void {
+  #requireFree(challenges: readonly PovwChallenge[]): void {
+    const { minerHotkey, gpuUuids, engine } = this.#options;
+    const bindings = challenges.map(({ binding }) => binding);
     const busy = new Set([...this.#sessions.values()].flatMap(({ provers }) => [...provers.keys()]));
     if (new Set(bindings.map(({ gpuUuid }) => gpuUuid)).size !== bindings.length)
       throw new Refusal('request.invalid', 'a GPU is challenged twice');
-    for (const { gpuUuid, minerHotkey } of bindings) {
-      if (minerHotkey !== this.#options.minerHotkey)
+    for (const challenge of challenges) {
+      const { gpuUuid } = challenge.binding;
+      if (challenge.binding.minerHotkey !== minerHotkey)
         throw new Refusal('request.invalid', 'the challenge is for another miner');
-      if (!this.#options.gpuUuids.includes(gpuUuid))
-        throw new Refusal('resource.not_found', `GPU ${gpuUuid} is not on this server`);
+      if (!gpuUuids.includes(gpuUuid)) throw new Refusal('resource.not_found', `GPU ${gpuUuid} is not on this server`);
+      const whyNot = whyNotProvable(challenge, engine.placeOf(gpuUuid));
+      if (whyNot !== null) throw new Refusal('request.invalid', whyNot);
       if (busy.has(gpuUuid)) throw new Refusal('gpu.busy', `GPU ${gpuUuid} is in another proof`);
     }
   }
 }
 
 async function forEachGpu<Answer>(
-  provers: ReadonlyMap<string, ThreadedProver>,
-  step: (prover: ThreadedProver, uuid: string) => Promise<Answer>,
+  provers: ReadonlyMap<string, GpuProver>,
+  step: (prover: GpuProver) => Promise<Answer>,
 ): Promise<Record<string, Answer>> {
   return Object.fromEntries(
-    await Promise.all([...provers].map(async ([uuid, prover]) => [uuid, await step(prover, uuid)] as const)),
+    await Promise.all([...provers].map(async ([uuid, prover]) => [uuid, await step(prover)] as const)),
   );
 }

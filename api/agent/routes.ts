@@ -25,7 +25,9 @@ export function agentRoutes({ auth, inventory, sessions, workDir }: AgentDeps): 
     .get('/ping', (_req, res) => void res.type('text/plain').send('pong'))
     .get('/health', (_req, res) => void res.json({ healthy: true }))
     .get('/devices', auth.miner('graval'), (_req, res) => void res.json({ devices: inventory.devices }))
-    .get('/status', auth.miner('management'), async (_req, res) => void res.json(await hostStatus(inventory, workDir)))
+    .get('/status', auth.miner('management'), async (_req, res) => {
+      res.json({ ...(await hostStatus(inventory, workDir)), provers: sessions.provers });
+    })
     .get('/info', auth.validator('graval'), (req, res) => {
       const { challenge } = parse(infoQuery, req.query, 'query');
       const device = inventory.devices[challengedIndex(challenge, inventory.devices.length)];
@@ -41,8 +43,9 @@ export function agentRoutes({ auth, inventory, sessions, workDir }: AgentDeps): 
       res.json(await sessions.walk(session, nonce2));
     })
     .post('/povw/open', body, auth.validator(), async (_req, res) => {
-      const { session, samples } = parse(openRequest, jsonBodyOf(res));
-      res.json(await sessions.open(session, samples));
+      const { session, gpu_uuid, samples } = parse(openRequest, jsonBodyOf(res));
+      const { buffer, byteOffset, length } = await sessions.open(session, gpu_uuid, samples);
+      res.type('application/octet-stream').send(Buffer.from(buffer, byteOffset, length));
     })
     .delete('/povw/:session', auth.validator('graval'), async (req, res) => {
       await sessions.close(parse(sessionParam, req.params, 'path').session);

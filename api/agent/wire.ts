@@ -9,29 +9,18 @@ const whole = z
   .max(2 ** 53 - 1);
 const session = z.string().regex(/^[A-Za-z0-9:_-]{1,100}$/);
 
-/** Memory and arithmetic that this prover takes on; a validator that asks for more wants the native one. */
-const MAX_FILL_BYTES = 2 ** 28;
-const MAX_OPERATIONS = 2 ** 33;
-
-const profile = z
-  .object({
-    name: z.string().max(64),
-    n: whole,
-    k: whole,
-    blocks: whole,
-    steps: whole,
-    fillSamples: whole,
-    walkSamples: whole,
-    fillLimitMs: whole,
-    walkLimitMs: whole,
-  })
-  .refine(
-    ({ n, k, blocks, steps }) =>
-      n ** 2 * blocks + n * k * (steps + 1) <= MAX_FILL_BYTES && n ** 3 * blocks + n ** 2 * k * steps <= MAX_OPERATIONS,
-    {
-      error: 'profile is larger than this prover computes',
-    },
-  );
+/** Bounds of form only: what this server can prove depends on its prover (`whyNotProvable`). */
+const profile = z.object({
+  name: z.string().max(64),
+  n: whole,
+  k: whole,
+  blocks: whole,
+  steps: whole,
+  fillSamples: whole,
+  walkSamples: whole,
+  fillLimitMs: whole,
+  walkLimitMs: whole,
+});
 const binding = z.object({
   validatorNonce: hash,
   configId: z.string().max(256),
@@ -44,11 +33,11 @@ const binding = z.object({
 
 export const commitRequest = z.object({ session, challenges: z.array(z.object({ binding, profile })).min(1).max(16) });
 export const walkRequest = z.object({ session, nonce2: hash });
-const indices = z.object({
+const samples = z.object({
   fill: z.array(z.object({ block: whole, row: whole, column: whole })).max(4096),
   walk: z.array(z.object({ step: whole, row: whole, column: whole })).max(4096),
 });
-export const openRequest = z.object({ session, samples: z.record(gpuUuid, indices) });
+export const openRequest = z.object({ session, gpu_uuid: gpuUuid, samples });
 export const infoQuery = z.object({ challenge: hash });
 export const sessionParam = z.object({ session });
 

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { request as plainRequest } from 'node:http';
 import { loadHotkey } from '../../activities/clients/hotkey.ts';
+import { PROFILES } from '../../workflows/domain/proof/profiles.ts';
 import { startFakeValidator, type FakeValidatorOptions, type Override, type Step } from './testing/fake-validator.ts';
 import { bodyOf, callInstance, GPU_UUIDS, startTestRuntime, type TestRuntime } from './testing/test-runtime.ts';
 
@@ -80,7 +81,7 @@ const untilText = async (call: () => Promise<string>, wanted: string): Promise<v
 describe('launch', () => {
   test('every assigned GPU is proven and the secret opens; the code is on disk before the chute starts', async () => {
     const { validator, runtime, call } = await serving();
-    expect(validator.steps).toEqual(['claim', 'commit', 'walk', 'verify', 'activate']);
+    expect(validator.steps).toEqual(['claim', 'commit', 'walk', 'openings', 'openings', 'verify', 'activate']);
     expect(validator.state.claim?.gpus.map(({ uuid }) => uuid)).toEqual(GPU_UUIDS);
     expect(validator.state.verdicts.map(({ verified }) => verified)).toEqual([true, true]);
     expect(
@@ -110,8 +111,9 @@ describe('launch', () => {
     const { validator } = await serving({
       override: (step, attempt) => (step === 'activate' ? null : override(step, attempt)),
     });
-    expect(validator.steps.filter((step) => step === 'claim')).toHaveLength(3);
-    expect(validator.steps.filter((step) => step === 'verify')).toHaveLength(3);
+    const counts = Object.groupBy(validator.steps, (step) => step);
+    expect(counts).toMatchObject({ claim: { length: 3 }, openings: { length: 4 }, verify: { length: 3 } });
+    expect(validator.state.verdicts.map(({ verified }) => verified)).toEqual([true, true]);
   });
 
   test.each<[Step, number]>([
@@ -119,6 +121,7 @@ describe('launch', () => {
     ['claim', 423],
     ['commit', 403],
     ['walk', 403],
+    ['openings', 403],
     ['verify', 403],
     ['activate', 423],
     ['activate', 410],
@@ -128,7 +131,48 @@ describe('launch', () => {
     });
     const end = await runtime.end;
     expect(end).toEqual({ kind: 'failed', reason: `${refused} was refused with ${status}: no more of these` });
-    expect(validator.steps.filter((step) => step === refused)).toHaveLength(1);
+    const attempts = refused === 'openings' ? GPU_UUIDS.length : 1;
+    expect(validator.steps.filter((step) => step === refused)).toHaveLength(attempts);
+  });
+
+  test('openings that arrive changed end the launch', async () => {
+    const { runtime } = await boot({
+      override: (step) => (step === 'openings' ? { status: 200, body: { sha256: '0'.repeat(64) } } : null),
+    });
+    expect(await runtime.end).toEqual({
+      kind: 'failed',
+      reason: expect.stringMatching(/^the openings .+ arrived changed$/),
+    });
+  });
+
+  test('a profile for a GPU is not proven by a CPU; the end says what is missing', async () => {
+    const profile = { ...PROFILES['tiny-a'], name: 'h100', n: 16_384, blocks: 284 };
+    const { runtime, validator } = await boot({ profile });
+    expect(await runtime.end).toEqual({
+      kind: 'failed',
+      reason: 'profile h100 is for a GPU, not for a CPU: build graval (npm run build:gpu) and name it in CANOPY_GRAVAL',
+    });
+    expect(validator.steps).toEqual(['claim']);
+  });
+
+  test('a stop while the GPUs fill ends it at once', async () => {
+    // ten seconds and more for a prover that is let finish
+    const profile = { ...PROFILES['cpu-dev'], n: 512, blocks: 60 };
+    const { runtime, validator } = await boot({ profile });
+    while (!validator.steps.includes('claim')) await new Promise((resolve) => setTimeout(resolve, 10));
+    const stoppedAt = Date.now();
+    runtime.stop();
+    expect(await runtime.end).toEqual({ kind: 'stopped' });
+    expect(Date.now() - stoppedAt).toBeLessThan(3000);
+  });
+
+  test('a graval that does not run fails the launch before a permission is spent', async () => {
+    const { runtime, validator } = await boot({ env: { CANOPY_GRAVAL: '/no/such/graval' } });
+    expect(await runtime.end).toEqual({
+      kind: 'failed',
+      reason: 'CANOPY_GRAVAL: /no/such/graval does not run; without it TypeScript proves',
+    });
+    expect(validator.steps).toEqual([]);
   });
 
   test('activation is tried ten times', async () => {

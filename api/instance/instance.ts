@@ -3,6 +3,7 @@ import { writeFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Server } from 'node:net';
 import type { Logger } from 'pino';
+import { findProverEngine } from '../../activities/clients/prover-engine.ts';
 import type { RuntimeConfig } from '../../workers/config/runtime.ts';
 import type { VerifyAnswer } from '../../workflows/domain/protocol/launch.ts';
 import { childEnvironment } from './child/child-environment.ts';
@@ -55,6 +56,7 @@ export async function runInstance({
   const front = createInstanceServer({ identity, log });
   let chute: ChuteProcess | null = null;
   try {
+    const engine = await findProverEngine(config.CANOPY_GRAVAL ?? null);
     // Both ports first: a conflict found here burns no launch permission.
     await listen(logServer, config.CANOPY_BIND_LOG_PORT, config.CANOPY_BIND_HOST);
     await listen(front.server, config.CANOPY_BIND_PORT, config.CANOPY_BIND_HOST);
@@ -74,6 +76,8 @@ export async function runInstance({
       extraPorts: extraPortsOf(env),
       configId: claims.sub,
       expiresAt: claims.exp * 1000,
+      engine,
+      signal: stop,
     });
     const ids = { configId: claims.sub, instanceId: answer.instance_id, chuteId: answer.chute_id };
     log.info({ event: 'launch.verified', ...ids, trustLevel: answer.canopy.trust_level }, 'launch.verified');

@@ -17,6 +17,8 @@ const schema = z.object({
     .pipe(z.array(address).min(1)),
   /** `2xh100_sxm` (comma separated groups), or a JSON list of devices as the wire has them. Unset: `nvidia-smi` is asked. */
   CANOPY_SIMULATED_GPUS: z.string().optional(),
+  /** The program `graval` (`npm run build:gpu`), which proves real GPUs. Unset: TypeScript, for simulated ones only. */
+  CANOPY_GRAVAL: z.string().startsWith('/').optional(),
   /** A proof nobody goes on with is dropped after this. */
   CANOPY_PROOF_IDLE_MS: milliseconds().default(300_000),
   CANOPY_LISTEN_HOST: z.string().default('127.0.0.1'),

@@ -41,6 +41,8 @@ const schema = z.object({
   CANOPY_COMMAND: json(z.array(z.string())),
   CANOPY_APP_DIR: z.string().startsWith('/'),
   CANOPY_WORK_DIR: z.string().startsWith('/'),
+  /** Where the compute driver put the program `graval`. Unset: TypeScript proves, simulated GPUs only. */
+  CANOPY_GRAVAL: z.string().startsWith('/').optional(),
   CANOPY_DRAIN_SECONDS: z.coerce.number().min(0).max(3600).default(30),
 });
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type {
@@ -47,6 +48,19 @@ export class LaunchClient {
     this.#ask<PovwCommitAnswer>('commit', 'POST', '/povw/commit', body, deadlineAt);
   walk = (body: PovwWalk, deadlineAt: number) =>
     this.#ask<PovwWalkAnswer>('walk', 'POST', '/povw/walk', body, deadlineAt);
+  /** One GPU's openings; returns the SHA-256 of what arrived, which is what was sent. */
+  async putOpenings(gpuUuid: string, bytes: Uint8Array, deadlineAt: number): Promise<string> {
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    const answer = await this.#ask<{ sha256: string }>(
+      'openings',
+      'PUT',
+      `/povw/openings/${gpuUuid}`,
+      bytes,
+      deadlineAt,
+    );
+    if (answer.sha256 !== sha256) throw new Error(`the openings of GPU ${gpuUuid} arrived changed`);
+    return sha256;
+  }
   verify = (body: LaunchProof, deadlineAt: number) => this.#ask<VerifyAnswer>('verify', 'PUT', '', body, deadlineAt);
 
   /** Ten tries, waiting n seconds before the n-th; 423 and 410 end it at once (spec/validator-api.md §2.6.4). */
@@ -90,11 +104,17 @@ export class LaunchClient {
     const { url, token, signal, answerWithinMs } = this.#options;
     const init: RequestInit = {
       method,
-      headers: { authorization: token, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+      headers: { authorization: token },
       signal: AbortSignal.any([signal, AbortSignal.timeout(answerWithinMs)]),
       redirect: 'error', // a redirect would carry the token to somewhere else
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     };
+    if (ArrayBuffer.isView(body)) {
+      init.headers = { authorization: token, 'content-type': 'application/octet-stream' };
+      init.body = body as Uint8Array<ArrayBuffer>;
+    } else if (body !== undefined) {
+      init.headers = { authorization: token, 'content-type': 'application/json' };
+      init.body = JSON.stringify(body);
+    }
     const response = await fetch(`${url}${path}`, init);
     const text = await response.text();
     if (!response.ok) throw new LaunchRefused(step, response.status, detailOf(text));

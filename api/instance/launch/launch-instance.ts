@@ -1,3 +1,4 @@
+import type { ProverEngine } from '../../../activities/clients/prover-engine.ts';
 import type { DeviceInfo, LaunchClaim, PortMapping, VerifyAnswer } from '../../../workflows/domain/protocol/launch.ts';
 import type { ClaimAnswer, LaunchProof } from '../../../workflows/domain/protocol/launch.ts';
 import {
@@ -6,8 +7,8 @@ import {
   INSTANCE_PORT,
 } from '../../../workflows/domain/protocol/canopy-transport.ts';
 import { openSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
-import { startGpuProvers } from './gpu-prover.ts';
 import type { LaunchClient } from './launch-client.ts';
+import { proveGpus } from './prove-gpus.ts';
 import type { TransportIdentity } from './transport-identity.ts';
 
 export const RUNTIME_VERSION = '0.1.0';
@@ -22,6 +23,9 @@ export interface LaunchOptions {
   /** Unix ms after which the token is worthless */
   expiresAt: number;
   configId: string;
+  engine: ProverEngine;
+  /** aborted by SIGTERM */
+  signal: AbortSignal;
 }
 
 export interface LaunchedInstance {
@@ -76,33 +80,20 @@ interface Proof {
 }
 
 async function prove(
-  { client, identity, configId, expiresAt }: LaunchOptions,
+  { client, identity, configId, expiresAt, engine, signal }: LaunchOptions,
   { canopy: { proof } }: ClaimAnswer,
 ): Promise<Proof> {
   if (proof.plugin === 'none')
     return { body: { canopy: { openings: {} } }, nonce2: null, proofs: [], deadlineAt: expiresAt };
   const deadlineAt = Math.min(expiresAt, Date.now() + proof.deadline_ms);
-  for (const { binding } of proof.challenges) {
+  const { challenges } = proof;
+  for (const { binding } of challenges) {
     // Work for another launch or another key would be lent out, not ours.
     if (binding.configId !== configId || binding.transportPublicKey !== identity.transportPublicKey)
       throw new Error('the challenge is not for this launch');
   }
-  const provers = startGpuProvers(proof.challenges);
-  try {
-    const roots = await provers.commit();
-    const { nonce2 } = await client.commit({ roots }, deadlineAt);
-    const walks = await provers.walk(nonce2);
-    const { samples } = await client.walk({ walks }, deadlineAt);
-    const openings = await provers.open(samples);
-    const proofs = Object.entries(walks).map(([gpuUuid, { digest }]) => ({
-      gpuUuid,
-      root: roots[gpuUuid] ?? '',
-      digest,
-    }));
-    return { body: { canopy: { openings } }, nonce2, proofs, deadlineAt };
-  } finally {
-    await provers.close();
-  }
+  const { openings, ...proven } = await proveGpus({ client, challenges, engine, deadlineAt, signal });
+  return { body: { canopy: { openings } }, deadlineAt, ...proven };
 }
 
 /** `CHUTES_PORT_{TCP,UDP,HTTP}_{internal}` as mappings, upper-case proto as in the name (spec/sdk-and-runtime.md §3.4 step 5). */

@@ -1,4 +1,7 @@
 import type { DeviceInfo, LaunchClaim, VerifyAnswer } from '../../../workflows/domain/protocol/launch.ts';
+import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
+import { openingsToBinary } from '../../../workflows/domain/proof/openings-binary.ts';
+import { seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
 import { createProver, type Prover } from '../../../workflows/domain/proof/prover.ts';
 import { openSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
 import { LaunchClient } from '../launch/launch-client.ts';
@@ -12,6 +15,7 @@ export type LaunchFault =
   | 'wrong_digest'
   | 'wrong_openings'
   | 'missing_openings'
+  | 'wrong_openings_hash'
   | 'duplicate_gpu'
   | 'foreign_gpu'
   | 'missing_gpu'
@@ -43,7 +47,7 @@ export function createBadRuntime({ token, devices, host, ports, fault }: BadRunt
     signal: new AbortController().signal,
   });
   const never = 0; // no second try: the first answer is what a test looks at
-  const provers = new Map<string, Prover>();
+  const provers = new Map<string, { prover: Prover; challenge: PovwChallenge }>();
   const roots: Record<string, string> = {};
   let walks: Record<string, { digest: string; trace_root: string }> = {};
   let nonce2: string | null = null;
@@ -83,18 +87,18 @@ export function createBadRuntime({ token, devices, host, ports, fault }: BadRunt
       validatorKey = answer.canopy.validator_pubkey;
       if (answer.canopy.proof.plugin !== 'none')
         for (const challenge of answer.canopy.proof.challenges)
-          provers.set(challenge.binding.gpuUuid, createProver(challenge));
+          provers.set(challenge.binding.gpuUuid, { prover: createProver(challenge), challenge });
       return answer;
     },
     async commit() {
-      for (const [uuid, prover] of provers)
+      for (const [uuid, { prover }] of provers)
         roots[uuid] = fault === 'wrong_root' ? flip(prover.commit().root) : prover.commit().root;
       const answer = await client.commit({ roots }, never);
       nonce2 = answer.nonce2;
       return answer;
     },
     async walk() {
-      walks = Object.fromEntries([...provers].map(([uuid, prover]) => [uuid, prover.walk(nonce2 ?? '')]));
+      walks = Object.fromEntries([...provers].map(([uuid, { prover }]) => [uuid, prover.walk(nonce2 ?? '')]));
       if (fault === 'wrong_digest')
         walks = Object.fromEntries(
           Object.entries(walks).map(([uuid, walk]) => [uuid, { ...walk, digest: flip(walk.digest) }]),
@@ -104,19 +108,19 @@ export function createBadRuntime({ token, devices, host, ports, fault }: BadRunt
       return answer;
     },
     async verify(): Promise<VerifyAnswer & { sessionSecret: string }> {
-      const openings = Object.fromEntries(
-        [...provers].map(([uuid, prover]) => {
-          const asked = samples[uuid] ?? { fill: [], walk: [] };
-          // Right openings of the wrong places.
-          return [
-            uuid,
-            prover.open(
-              fault === 'wrong_openings' ? { fill: asked.fill.toReversed(), walk: asked.walk.toReversed() } : asked,
-            ),
-          ];
-        }),
-      );
-      const answer = await client.verify({ canopy: { openings: fault === 'missing_openings' ? {} : openings } }, never);
+      const openings: Record<string, string> = {};
+      for (const [uuid, { prover, challenge }] of provers) {
+        if (fault === 'missing_openings') break;
+        const asked = samples[uuid] ?? { fill: [], walk: [] };
+        // Right openings of the wrong places.
+        const opened =
+          fault === 'wrong_openings' ? { fill: asked.fill.toReversed(), walk: asked.walk.toReversed() } : asked;
+        const by = { profile: challenge.profile, seed: seedOf(challenge.binding), samples: opened };
+        const bytes = openingsToBinary(by, prover.open(opened)) ?? new Uint8Array();
+        const sha256 = await client.putOpenings(uuid, bytes, never);
+        openings[uuid] = fault === 'wrong_openings_hash' ? flip(sha256) : sha256;
+      }
+      const answer = await client.verify({ canopy: { openings } }, never);
       const proofs = Object.entries(walks).map(([gpuUuid, { digest }]) => ({
         gpuUuid,
         root: roots[gpuUuid] ?? '',

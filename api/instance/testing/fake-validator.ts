@@ -1,9 +1,11 @@
 import { createServer, type IncomingMessage } from 'node:http';
-import { createPublicKey, diffieHellman, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createHash, createPublicKey, diffieHellman, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { drawSamples } from '../../../workflows/domain/proof/draw-samples.ts';
-import type { GpuVerdict, PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
+import type { GpuVerdict, PovwChallenge, PovwProfile } from '../../../workflows/domain/proof/messages.ts';
+import { openingsFromBinary } from '../../../workflows/domain/proof/openings-binary.ts';
+import { seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
 import { PROFILES } from '../../../workflows/domain/proof/profiles.ts';
 import { verifyOpenings } from '../../../workflows/domain/proof/verify-openings.ts';
 import type {
@@ -15,12 +17,14 @@ import type {
 } from '../../../workflows/domain/protocol/launch.ts';
 import { sealSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
 
-export type Step = 'claim' | 'commit' | 'walk' | 'verify' | 'activate';
+export type Step = 'claim' | 'commit' | 'walk' | 'openings' | 'verify' | 'activate';
 /** An answer in place of the right one, or `hang up` before answering. */
 export type Override = { status: number; body: unknown } | 'hang up' | null;
 
 export interface FakeValidatorOptions {
   plugin?: 'none' | 'simulated';
+  /** of every challenge; default tiny-a */
+  profile?: PovwProfile;
   /** what the chute is, in the answer to the PUT */
   chute: { code: string; filename: string; refStr?: string; concurrency?: number; secrets?: Record<string, string> };
   /** `attempt` counts from 0 within one step */
@@ -30,7 +34,12 @@ export interface FakeValidatorOptions {
 export const CONFIG_ID = '6f9619ff-8b86-4d01-b42d-00c04fc964ff';
 
 /** The validator's half of one launch, in memory, with real proofs and real sealing: for tests of the runtime. */
-export async function startFakeValidator({ plugin = 'simulated', chute, override = () => null }: FakeValidatorOptions) {
+export async function startFakeValidator({
+  plugin = 'simulated',
+  profile = PROFILES['tiny-a'],
+  chute,
+  override = () => null,
+}: FakeValidatorOptions) {
   const exchange = generateKeyPairSync('x25519');
   const sessionSecret = randomBytes(16).toString('hex');
   const nonce2 = randomBytes(32).toString('hex');
@@ -41,15 +50,26 @@ export async function startFakeValidator({ plugin = 'simulated', chute, override
     roots: PovwCommit['roots'];
     walks: PovwWalk['walks'];
     samples: PovwWalkAnswer['samples'];
+    /** as they were put, by GPU uuid */
+    openings: Record<string, Buffer>;
     verdicts: GpuVerdict[];
-  } = { challenges: [], roots: {}, walks: {}, samples: {}, verdicts: [] };
+  } = { challenges: [], roots: {}, walks: {}, samples: {}, openings: {}, verdicts: [] };
 
-  const answer = (step: Step, body: unknown): unknown => {
+  /** The openings named by the proof, if they are the ones that were put. */
+  const opened = ({ binding, profile }: PovwChallenge, proof: LaunchProof): unknown => {
+    const { gpuUuid } = binding;
+    const bytes = state.openings[gpuUuid];
+    if (!bytes || sha256(bytes) !== proof.canopy?.openings[gpuUuid]) return null;
+    return openingsFromBinary({ profile, seed: seedOf(binding), samples: samplesOf(gpuUuid) }, bytes);
+  };
+  const samplesOf = (gpuUuid: string) => state.samples[gpuUuid] ?? { fill: [], walk: [] };
+
+  const answer = (step: Step, body: unknown, gpuUuid: string): unknown => {
     switch (step) {
       case 'claim': {
         const claim = (state.claim = body as LaunchClaim);
         state.challenges = claim.gpus.map(({ uuid }) => ({
-          profile: PROFILES['tiny-a'],
+          profile,
           binding: {
             validatorNonce: 'ab'.repeat(32),
             configId: CONFIG_ID,
@@ -83,8 +103,10 @@ export async function startFakeValidator({ plugin = 'simulated', chute, override
           state.challenges.map(({ binding, profile }) => [binding.gpuUuid, drawSamples(profile, randomBytes(32))]),
         );
         return { samples: state.samples };
+      case 'openings':
+        state.openings[gpuUuid] = body as Buffer;
+        return { sha256: sha256(body as Buffer) };
       case 'verify': {
-        const { openings = {} } = (body as LaunchProof).canopy ?? {};
         state.verdicts = state.challenges.map((challenge) => {
           const uuid = challenge.binding.gpuUuid;
           return verifyOpenings({
@@ -92,8 +114,8 @@ export async function startFakeValidator({ plugin = 'simulated', chute, override
             root: state.roots[uuid],
             nonce2,
             walk: state.walks[uuid],
-            samples: state.samples[uuid] ?? { fill: [], walk: [] },
-            openings: openings[uuid],
+            samples: samplesOf(uuid),
+            openings: opened(challenge, body as LaunchProof),
           });
         });
         const x = Buffer.from(state.claim?.canopy?.transport_pubkey ?? '', 'hex').toString('base64url');
@@ -139,14 +161,14 @@ export async function startFakeValidator({ plugin = 'simulated', chute, override
   };
 
   const server = createServer((req, res) => {
-    void readJson(req).then((body) => {
+    void readBody(req).then((body) => {
       const step = stepOf(req);
       const attempt = steps.filter((earlier) => earlier === step).length;
       steps.push(step);
       const instead = override(step, attempt);
       if (instead === 'hang up') return void req.socket.destroy();
       res.writeHead(instead?.status ?? 200, { 'content-type': 'application/json' });
-      res.end(JSON.stringify(instead ? instead.body : answer(step, body)));
+      res.end(JSON.stringify(instead ? instead.body : answer(step, body, req.url?.split('/').at(-1) ?? '')));
     });
   });
   server.listen(0, '127.0.0.1');
@@ -174,11 +196,16 @@ function stepOf({ method, url = '' }: IncomingMessage): Step {
   if (url.endsWith('/activate')) return 'activate';
   if (url.endsWith('/povw/commit')) return 'commit';
   if (url.endsWith('/povw/walk')) return 'walk';
+  if (method === 'PUT' && /\/povw\/openings\/[0-9a-f]{32}$/.test(url)) return 'openings';
   return method === 'PUT' ? 'verify' : 'claim';
 }
 
-async function readJson(req: IncomingMessage): Promise<unknown> {
+/** JSON, or the bytes of what says it is nothing else. */
+async function readBody(req: IncomingMessage): Promise<unknown> {
   const chunks: Buffer[] = [];
   for await (const chunk of req) chunks.push(chunk as Buffer);
-  return chunks.length > 0 ? JSON.parse(Buffer.concat(chunks).toString('utf8')) : undefined;
+  const bytes = Buffer.concat(chunks);
+  if (req.headers['content-type'] === 'application/octet-stream') return bytes;
+  return bytes.length > 0 ? JSON.parse(bytes.toString('utf8')) : undefined;
 }
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');

@@ -4,6 +4,9 @@ import { concatBytes, isHash, lengthPrefixed, u32le, u64le } from './bytes.ts';
 import { merkleRoot } from './merkle.ts';
 import type { PovwBinding, PovwProfile } from './messages.ts';
 
+/** Part of S, and what `graval info` reports: programs of two versions prove different things. */
+export const PROOF_VERSION = 'povw/2';
+
 /** What the proof hashes, each under a tag byte of its own (docs/proof.md "Exact definition"). Tag 0x01 is the Merkle node's. */
 const tag = (value: number): Uint8Array => new Uint8Array([value]);
 const ROW = tag(0);
@@ -19,7 +22,7 @@ export function seedOf(binding: PovwBinding): Uint8Array {
   return sha256(
     concatBytes(
       ...[
-        utf8ToBytes('povw/2'),
+        utf8ToBytes(PROOF_VERSION),
         hexToBytes(binding.validatorNonce),
         utf8ToBytes(binding.configId),
         utf8ToBytes(binding.minerHotkey),

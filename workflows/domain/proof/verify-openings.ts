@@ -171,7 +171,7 @@ function entriesOf(data: unknown, n: number): Int8Array | null {
   return new Int8Array(bytes.buffer);
 }
 
-function areSoundSamples(profile: PovwProfile, samples: VerifyOpenings['samples']): boolean {
+export function areSoundSamples(profile: PovwProfile, samples: VerifyOpenings['samples']): boolean {
   const within = (value: number, limit: number) => Number.isSafeInteger(value) && value >= 0 && value < limit;
   const { n, k, blocks, steps, fillSamples, walkSamples } = profile;
   return (

@@ -1,10 +1,13 @@
-/** One GPU's prover on a thread of its own: the HTTP loop stays live, and all GPUs of a session run simultaneously. */
+/** The thread of `gpu-prover-thread.ts`. */
 import { parentPort, workerData } from 'node:worker_threads';
 import type { PovwChallenge } from '../../workflows/domain/proof/messages.ts';
+import { openingsToBinary } from '../../workflows/domain/proof/openings-binary.ts';
+import { seedOf } from '../../workflows/domain/proof/povw-hashes.ts';
 import { createProver } from '../../workflows/domain/proof/prover.ts';
-import type { ThreadAnswer, ThreadRequest } from './proof-threads.ts';
+import type { ThreadAnswer, ThreadRequest } from './gpu-prover-thread.ts';
 
-const prover = createProver(workerData as PovwChallenge);
+const challenge = workerData as PovwChallenge;
+const prover = createProver(challenge);
 
 parentPort?.on('message', (request: ThreadRequest) => {
   let answer: ThreadAnswer;
@@ -20,10 +23,15 @@ parentPort?.on('message', (request: ThreadRequest) => {
 function run(request: ThreadRequest): unknown {
   switch (request.step) {
     case 'commit':
-      return prover.commit();
+      return prover.commit().root;
     case 'walk':
       return prover.walk(request.nonce2);
-    case 'open':
-      return prover.open(request.samples);
+    case 'open': {
+      const { samples } = request;
+      const by = { profile: challenge.profile, seed: seedOf(challenge.binding), samples };
+      const bytes = openingsToBinary(by, prover.open(samples));
+      if (!bytes) throw new Error('the openings have no binary form');
+      return bytes;
+    }
   }
 }

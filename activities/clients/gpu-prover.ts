@@ -1,0 +1,90 @@
+import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js';
+import type { FillSampleIndex, PovwChallenge, WalkSampleIndex } from '../../workflows/domain/proof/messages.ts';
+import { isSoundBinding, isSoundProfile, seedOf } from '../../workflows/domain/proof/povw-hashes.ts';
+import { createGravalClient } from './graval.ts';
+import { startProverThread } from './gpu-prover-thread.ts';
+
+/**
+ * One GPU's side of a proof, one step at a time in the order commit, walk, open. It holds the memory it filled until it is
+ * closed. A prover that crashes is a rejected step, of this and every later one; the program goes on.
+ */
+export interface GpuProver {
+  /** fills the memory; R as 64 hex */
+  commit: () => Promise<string>;
+  /** `nonce2` is 64 hex; D and W as hex */
+  walk: (nonce2: string) => Promise<{ digest: string; trace_root: string }>;
+  /** docs/proof.md "Binary openings"; asked again with the same samples, the same bytes */
+  open: (samples: ProofSamples) => Promise<Uint8Array>;
+  /** Frees the memory, whatever it is doing; a step under way is rejected. Safe to call twice. */
+  close: () => Promise<void>;
+}
+
+export interface ProofSamples {
+  fill: FillSampleIndex[];
+  walk: WalkSampleIndex[];
+}
+
+export interface ProverPlace {
+  /** path of the program `graval`; null: TypeScript proves */
+  graval: string | null;
+  /** graval's index of the GPU; −1: the CPU */
+  device: number;
+}
+
+/** Memory and arithmetic a CPU takes on: what claims no memory, as `cpu-dev`. More is for GPUs, and never done quietly without. */
+const CPU_FILL_BYTES = 2 ** 28;
+const CPU_OPERATIONS = 2 ** 33;
+
+/** Why this challenge is not taken on here and what would change that, or null. */
+export function whyNotProvable({ binding, profile }: PovwChallenge, { graval, device }: ProverPlace): string | null {
+  if (!isSoundProfile(profile) || !isSoundBinding(binding)) return 'the challenge is malformed';
+  if (device >= 0) return null;
+  const { n, k, blocks, steps } = profile;
+  const bytes = n ** 2 * blocks + n * k * (steps + 1);
+  const operations = n ** 3 * blocks + n ** 2 * k * steps;
+  if (bytes <= CPU_FILL_BYTES && operations <= CPU_OPERATIONS) return null;
+  const remedy =
+    graval === null
+      ? 'build graval (npm run build:gpu) and name it in CANOPY_GRAVAL'
+      : `graval sees no GPU ${binding.gpuUuid}: it takes the CUDA build (npm run build:gpu) and the driver`;
+  return `profile ${profile.name} is for a GPU, not for a CPU: ${remedy}`;
+}
+
+/** Throws when `whyNotProvable` says so; takes no memory before `commit`. */
+export function startGpuProver(challenge: PovwChallenge, place: ProverPlace): GpuProver {
+  const whyNot = whyNotProvable(challenge, place);
+  if (whyNot !== null) throw new Error(whyNot);
+  const prover =
+    place.graval === null ? startProverThread(challenge) : startGravalProver(challenge, place.graval, place.device);
+  const named = async <Answer>(step: string, answer: Promise<Answer>): Promise<Answer> => {
+    try {
+      return await answer;
+    } catch (err) {
+      const reason = err instanceof Error ? err.message : String(err);
+      throw new Error(`${step} by GPU ${challenge.binding.gpuUuid} failed: ${reason}`, { cause: err });
+    }
+  };
+  return {
+    commit: () => named('commit', prover.commit()),
+    walk: (nonce2) => named('walk', prover.walk(nonce2)),
+    open: (samples) => named('opening', prover.open(samples)),
+    close: prover.close,
+  };
+}
+
+/** A `graval serve` process of its own: with it ends the memory, the GPU's too. */
+function startGravalProver({ binding, profile }: PovwChallenge, graval: string, device: number): GpuProver {
+  const session = createGravalClient({ binary: graval }).serve();
+  return {
+    commit: async () => {
+      await session.begin({ device, profile, seed: seedOf(binding) });
+      return bytesToHex(await session.commit());
+    },
+    walk: async (nonce2) => {
+      const { digest, traceRoot } = await session.walk(hexToBytes(nonce2));
+      return { digest: bytesToHex(digest), trace_root: bytesToHex(traceRoot) };
+    },
+    open: (samples) => session.open(samples),
+    close: () => session.close(),
+  };
+}
