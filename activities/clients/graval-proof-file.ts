@@ -35,7 +35,7 @@ export function writeProofFile(proof: RecordedProof): Uint8Array {
   const hashes = [proof.seed, proof.root, proof.nonce2, proof.digest, proof.traceRoot];
   if (hashes.some((hash) => hash.length !== 32)) throw new GravalError('a hash of the proof is not 32 bytes');
   return concatBytes(
-    new TextEncoder().encode('GRAVALP1'),
+    new TextEncoder().encode('GRAVALP2'),
     profileBytes(proof.profile),
     ...hashes,
     samplesBytes(proof.samples),

@@ -20,7 +20,7 @@ export interface GravalSession {
   close: () => Promise<void>;
 }
 
-const VERSION = 1;
+const VERSION = 2;
 const VERBS = { begin: 1, commit: 2, walk: 3, open: 4, end: 5, verify: 6, selftest: 7 } as const;
 /** By number, as in gpu/include/graval.h. */
 const STATUSES = [
@@ -35,7 +35,7 @@ const STATUSES = [
 ];
 const FAULTS = [
   'none', 'challenge_malformed', 'samples_malformed', 'openings_malformed', 'fill_row_not_committed', 'fill_seed_block_differs',
-  'fill_entry_differs', 'walk_leaf_not_committed', 'walk_start_differs', 'walk_digest_differs', 'walk_checksum_differs',
+  'fill_entry_differs', 'walk_leaf_not_committed', 'walk_start_differs', 'walk_digest_differs',
   'walk_row_not_committed', 'walk_entry_differs',
 ]; // prettier-ignore
 const REPLY_LIMIT = 1 << 30;

@@ -9,10 +9,9 @@ import { bytesToHex, hexToBytes } from '@noble/hashes/utils.js';
 import { buildGpu } from '../../infra/dev/build-gpu.ts';
 import { u32le } from '../../workflows/domain/proof/bytes.ts';
 import { drawSamples } from '../../workflows/domain/proof/draw-samples.ts';
-import type { GpuOpenings, PovwChallenge, PovwProfile } from '../../workflows/domain/proof/messages.ts';
+import type { PovwChallenge, PovwProfile } from '../../workflows/domain/proof/messages.ts';
 import { openingsFromBinary, openingsToBinary } from '../../workflows/domain/proof/openings-binary.ts';
-import { rootFromPath } from '../../workflows/domain/proof/merkle.ts';
-import { columnLeaf, seedOf, traceLeaf } from '../../workflows/domain/proof/povw-hashes.ts';
+import { seedOf } from '../../workflows/domain/proof/povw-hashes.ts';
 import { PROFILES } from '../../workflows/domain/proof/profiles.ts';
 import { vectorChallenge } from '../../workflows/domain/proof/proof-vectors.ts';
 import { createProver, PLAIN_ENGINE, type ProofEngine } from '../../workflows/domain/proof/prover.ts';
@@ -37,7 +36,6 @@ const below = (round: number, salt: number, limit: number): number =>
 interface Proven {
   challenge: PovwChallenge;
   proof: RecordedProof;
-  openings: GpuOpenings;
 }
 
 function proveInTypeScript(challenge: PovwChallenge, round: number, engine: Partial<ProofEngine> = {}): Proven {
@@ -61,7 +59,7 @@ function proveInTypeScript(challenge: PovwChallenge, round: number, engine: Part
     samples,
     openings: binaryOpenings,
   };
-  return { challenge, proof, openings };
+  return { challenge, proof };
 }
 
 async function proveInCpp({ proof }: Proven): Promise<RecordedProof> {
@@ -146,7 +144,7 @@ test('proofs changed at random: both verifiers refuse, for the same reason', asy
     const changed = { ...proof, openings };
     const [cpp, typeScript] = [await session.verify(changed), verifyInTypeScript(challenge, changed)];
     expect({ round, verified: cpp.verified }).toEqual({ round, verified: false });
-    // a changed row can lead to another block: there the binary form may come out longer or shorter than what is there
+    // a changed row can lead to another partner: there the binary form may come out longer or shorter than what is there
     if (openingsFromBinary(proof, openings)) expect({ round, verdict: cpp }).toEqual({ round, verdict: typeScript });
   }
 }, 60_000);
@@ -168,7 +166,7 @@ test.each<[string, Partial<ProofEngine>, (proof: RecordedProof) => RecordedProof
       samples: { ...proof.samples, fill: proof.samples.fill.map((index) => ({ ...index, block: 7 })) },
     }),
   ],
-  ['openings_malformed', {}, (proof) => ({ ...proof, openings: proof.openings.slice(1) })],
+  ['openings_malformed', {}, (proof) => ({ ...proof, openings: proof.openings.slice(0, -1) })],
   ['fill_row_not_committed', {}, over({ root: random(1) })],
   ['fill_seed_block_differs', {}, over({ seed: random(1) })],
   ['fill_entry_differs', { multiply: (_left, _right, i, n) => junk(n * n, i) }, over({})],
@@ -181,42 +179,11 @@ test.each<[string, Partial<ProofEngine>, (proof: RecordedProof) => RecordedProof
   const challenge = vectorChallenge(all);
   const changed = change(proveInTypeScript(challenge, 7, engine).proof);
   const found = await createGravalClient({ binary }).verify(changed);
-  // cut bytes shift all that follows: either reading ends in a refusal, and the sizes alone do not say which
-  expect(found).toEqual(
-    reason === 'openings_malformed' ? { verified: false, reason: expect.any(String) } : { verified: false, reason },
-  );
+  expect(found).toEqual({ verified: false, reason });
   expect(await session.verify(changed)).toEqual(found);
-  if (!['challenge_malformed', 'openings_malformed', 'fill_seed_block_differs'].includes(reason))
+  // what only the binding tells TypeScript cannot be changed in the file alone
+  if (!['challenge_malformed', 'fill_seed_block_differs'].includes(reason))
     expect(verifyInTypeScript(challenge, changed)).toEqual(found);
-});
-
-test('walk_checksum_differs is found by the program: checksums that lie, committed to like true ones', async () => {
-  const challenge = vectorChallenge({ ...PROFILES['tiny-b'], steps: 1, walkSamples: 2 });
-  const { proof, openings } = proveInTypeScript(challenge, 12);
-  const { k } = challenge.profile;
-  const lied = Uint8Array.from({ length: 4 * k }, (_, at) => at);
-  const step1 = openings.walk[0]?.to;
-  const path = step1?.path[0];
-  if (!step1 || path === undefined) throw new Error('no opening');
-  const column = proof.samples.walk[0]?.column ?? 0;
-  const entries = new Int8Array(Buffer.from(step1.column, 'base64'));
-  const columns = rootFromPath(columnLeaf(1, column, entries), column, k, step1.column_path);
-  if (!columns) throw new Error('no root');
-  const leaf = traceLeaf(1, new Uint32Array(lied.buffer), columns);
-  const root = rootFromPath(leaf, 1, 2, [path]);
-  if (!root) throw new Error('no root');
-  for (const opening of openings.walk) {
-    opening.to.u = Buffer.from(lied).toString('base64');
-    opening.from.path = [bytesToHex(leaf)];
-  }
-  const changed = {
-    ...proof,
-    digest: leaf,
-    traceRoot: root,
-    openings: openingsToBinary(proof, openings) ?? new Uint8Array(),
-  };
-  const expected = { verified: false, reason: 'walk_checksum_differs' };
-  expect([await session.verify(changed), verifyInTypeScript(challenge, changed)]).toEqual([expected, expected]);
 });
 
 test('a process that crashes or writes nonsense is an error of the attempt, not of the caller', async () => {
@@ -259,7 +226,7 @@ test('an aborted verification ends the process; info tells what the build can do
   const client = createGravalClient({ binary });
   const { proof } = proveInTypeScript(vectorChallenge(PROFILES['tiny-a']), 9);
   await expect(client.verify(proof, AbortSignal.abort())).rejects.toThrow('abort');
-  expect(await client.info()).toEqual({ proofVersion: 'povw/1', cuda: false, devices: [] });
+  expect(await client.info()).toEqual({ proofVersion: 'povw/2', cuda: false, devices: [] });
 });
 
 test('steps out of order and impossible sizes are refused by status, and the session goes on', async () => {

@@ -1,4 +1,4 @@
-/* The open proof of GPU work and memory, version 1 (docs/proof.md "Exact definition"). One C interface, three
+/* The open proof of GPU work and memory, version povw/2 (docs/proof.md "Exact definition"). One C interface, three
  * implementations that agree bit for bit: plain C++ (reference/), CUDA (kernels/), and TypeScript (workflows/domain/proof).
  *
  * Every entry point returns a status and writes results through pointers; none exits, throws or prints (GRAVAL_TRACE in the
@@ -14,7 +14,8 @@
 extern "C" {
 #endif
 
-#define GRAVAL_ABI_VERSION 1
+#define GRAVAL_ABI_VERSION 2
+#define GRAVAL_PROOF_VERSION "povw/2"
 #define GRAVAL_HASH_BYTES 32
 /* The reference is there to define answers, not to fill machines. */
 #define GRAVAL_REFERENCE_LIMIT (8ull << 30)
@@ -42,7 +43,6 @@ typedef enum graval_fault {
   GRAVAL_FAULT_WALK_LEAF_NOT_COMMITTED,
   GRAVAL_FAULT_WALK_START_DIFFERS,
   GRAVAL_FAULT_WALK_DIGEST_DIFFERS,
-  GRAVAL_FAULT_WALK_CHECKSUM_DIFFERS,
   GRAVAL_FAULT_WALK_ROW_NOT_COMMITTED,
   GRAVAL_FAULT_WALK_ENTRY_DIFFERS
 } graval_fault;
@@ -88,11 +88,11 @@ graval_status graval_prover_bytes(const graval_profile *profile, int32_t device,
 graval_status graval_begin(const graval_profile *profile, const uint8_t seed[GRAVAL_HASH_BYTES], int32_t device, graval_prover **out);
 /* Fills every block in order and commits to all: R. */
 graval_status graval_commit(graval_prover *prover, uint8_t root[GRAVAL_HASH_BYTES]);
-/* T steps from x0 = PRG(H(S || N2 || R)): D and W. May be called again with another nonce. */
+/* T steps from x0 = PRG(H(S || N2 || R)), step t with block t mod M: D and W. May be called again with another nonce. */
 graval_status graval_walk(graval_prover *prover, const uint8_t nonce2[GRAVAL_HASH_BYTES], uint8_t digest[GRAVAL_HASH_BYTES],
                           uint8_t trace_root[GRAVAL_HASH_BYTES]);
 /* Writes the openings in the binary form of docs/proof.md; *size is the room on entry and the length on return. With
- * out == NULL only the length is told: it depends on the samples and, where M is no power of two, on the blocks they lead to. */
+ * out == NULL only the length is told: it depends on the samples and, where M is no power of two, on the partner blocks they lead to. */
 graval_status graval_open(graval_prover *prover, const graval_fill_sample *fill, size_t fill_count, const graval_walk_sample *walk,
                           size_t walk_count, uint8_t *out, size_t *size);
 void graval_destroy(graval_prover *prover);

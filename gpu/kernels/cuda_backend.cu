@@ -1,8 +1,9 @@
 // A prover's device: all blocks in its memory, two streams. `product` multiplies; `hashing` hashes what is finished beside it.
 //
 // Fill: a block is made in panels of rows; the rows of one are hashed while the next is multiplied. Only a root comes to the host,
-// because it names the next partner. Walk: steps run from a captured graph in chunks, between two rings of x, so that one chunk
-// is hashed while the next is walked. Check-points go to page-locked host memory; openings replay from there.
+// because it names the next partner. Walk: the order of the blocks is fixed, so steps are launched back to back and wait for no
+// host; they write around a ring of x, and one half of it is hashed while the other is walked. Check-points go to page-locked host
+// memory; openings replay from there.
 #include <algorithm>
 #include <cstring>
 
@@ -17,7 +18,7 @@ namespace {
 
 using device::HashWords;
 
-constexpr std::size_t RING_BYTES = 160u << 20, CHECKPOINT_BYTES = std::size_t(1) << 30;
+constexpr std::size_t HALF_RING_BYTES = 160u << 20, CHECKPOINT_BYTES = std::size_t(1) << 30;
 
 /// Sizes that follow from a profile.
 struct Layout {
@@ -25,8 +26,7 @@ struct Layout {
     pitch = (std::size_t(p.n) + 63) / 64 * 64;
     block_stride = pitch * p.n;
     x_stride = pitch * p.k;
-    chunk = std::uint32_t(std::clamp<std::size_t>(RING_BYTES / x_stride, 1, 32));
-    chunk = std::min(chunk, p.steps);
+    chunk = std::uint32_t(std::clamp<std::size_t>(HALF_RING_BYTES / x_stride, 1, 32));
     const std::size_t kept = std::max<std::size_t>(1, CHECKPOINT_BYTES / x_stride);
     interval = std::uint32_t((p.steps / kept / chunk + 1) * chunk);
     checkpoints = p.steps / interval + 1;
@@ -34,11 +34,12 @@ struct Layout {
     leaves = std::max<std::size_t>(p.n, std::size_t(chunk) * p.k);
   }
   std::uint64_t device_bytes(const graval_profile &p) const {
-    const std::uint64_t rings = 2ull * (chunk + 1ull) * (x_stride + 4ull * p.k);
-    return block_stride * p.blocks + rings + 64ull * leaves + 36ull * (p.steps + 1ull);
+    return block_stride * p.blocks + 2ull * chunk * x_stride + 64ull * leaves + 32ull * (p.steps + 1ull);
   }
   std::size_t pitch, block_stride, x_stride, leaves;
-  std::uint32_t chunk, interval, checkpoints, panel;
+  std::uint32_t chunk;     // x in half a ring, which are hashed together
+  std::uint32_t interval;  // steps between check-points, whole chunks
+  std::uint32_t checkpoints, panel;
 };
 
 unsigned grid_of(std::uint64_t items, unsigned threads) { return unsigned((items + threads - 1) / threads); }
@@ -61,39 +62,35 @@ struct Chosen {
   std::size_t shared_bytes() const { return device::product_shared_bytes(columns, stages); }
 };
 
+/// Shared memory of sm_75 holds two slices; later cards hold 96 KiB of them, so narrow tiles keep as many bytes on their way as wide ones.
 Chosen<FillKernel> choose_fill(bool deep) { return deep ? Chosen<FillKernel>{device::fill_product<256, 4>, 256, 4} : Chosen<FillKernel>{device::fill_product<256, 2>, 256, 2}; }
 
-Chosen<WalkKernel> choose_walk(std::uint32_t k, bool deep) {
-  if (k <= 64) return deep ? Chosen<WalkKernel>{device::walk_product<64, 4>, 64, 4} : Chosen<WalkKernel>{device::walk_product<64, 2>, 64, 2};
-  if (k <= 128) return deep ? Chosen<WalkKernel>{device::walk_product<128, 4>, 128, 4} : Chosen<WalkKernel>{device::walk_product<128, 2>, 128, 2};
-  return deep ? Chosen<WalkKernel>{device::walk_product<256, 4>, 256, 4} : Chosen<WalkKernel>{device::walk_product<256, 2>, 256, 2};
+/// The widest tile (it brings x over least often) that k fills and that still gives three processors of four some work.
+Chosen<WalkKernel> choose_walk(const graval_profile &p, unsigned processors, bool deep) {
+  const auto suits = [&](unsigned columns) { return 2 * p.k > columns && 4 * std::uint64_t(grid_of(p.n, device::TILE_ROWS)) * grid_of(p.k, columns) >= 3ull * processors; };
+  if (suits(256)) return deep ? Chosen<WalkKernel>{device::walk_product<256, 4>, 256, 4} : Chosen<WalkKernel>{device::walk_product<256, 2>, 256, 2};
+  if (suits(128)) return deep ? Chosen<WalkKernel>{device::walk_product<128, 6>, 128, 6} : Chosen<WalkKernel>{device::walk_product<128, 2>, 128, 2};
+  return deep ? Chosen<WalkKernel>{device::walk_product<64, 8>, 64, 8} : Chosen<WalkKernel>{device::walk_product<64, 2>, 64, 2};
 }
 
-/// True where four slices of the widest tile fit beside one another (sm_80 and later).
+int attribute_of(int device, cudaDeviceAttr attribute) {
+  int value = 0;
+  GRAVAL_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
+}
+
+/// True where 96 KiB of slices fit (sm_80 and later).
 bool has_deep_shared_memory(int device) {
-  int most = 0;
-  GRAVAL_CHECK(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  return std::size_t(most) >= device::product_shared_bytes(256, 4) + 1024;
+  return std::size_t(attribute_of(device, cudaDevAttrMaxSharedMemoryPerBlockOptin)) >= device::product_shared_bytes(256, 4) + 1024;
 }
-
-/// x_t … x_{t+chunk} with their checksums.
-struct Ring {
-  Ring(const graval_profile &p, const Layout &l) : x(l.x_stride * (l.chunk + 1)), checksums(std::size_t(p.k) * (l.chunk + 1)), base(1) {}
-  ~Ring() {
-    if (graph) cudaGraphExecDestroy(graph);
-  }
-  DeviceBuffer<std::int8_t> x;
-  DeviceBuffer<std::uint32_t> checksums, base;
-  Event walked, hashed;
-  cudaGraphExec_t graph = nullptr;
-};
 
 class CudaBackend final : public Backend {
  public:
   CudaBackend(const graval_profile &profile, const std::uint8_t *seed, int device)
-      : p_(profile), layout_(p_), device_(select(device)), key_(key_of(seed)), deep_(has_deep_shared_memory(device)), fill_(choose_fill(deep_)), walk_(choose_walk(p_.k, deep_)),
-        blocks_(layout_.block_stride * p_.blocks), ring_a_(p_, layout_), ring_b_(p_, layout_), leaves_(layout_.leaves), above_(layout_.leaves), trace_(p_.steps + 1ull),
-        chosen_(p_.steps), checkpoints_(layout_.x_stride * layout_.checkpoints), root_(1) {
+      : p_(profile), layout_(p_), device_(select(device)), key_(key_of(seed)), deep_(has_deep_shared_memory(device)), fill_(choose_fill(deep_)),
+        walk_(choose_walk(p_, unsigned(attribute_of(device, cudaDevAttrMultiProcessorCount)), deep_)), blocks_(layout_.block_stride * p_.blocks),
+        ring_(layout_.x_stride * 2 * layout_.chunk), leaves_(layout_.leaves), above_(layout_.leaves), trace_(p_.steps + 1ull),
+        checkpoints_(layout_.x_stride * layout_.checkpoints), root_(1) {
     GRAVAL_CHECK(cudaFuncSetAttribute(fill_.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(fill_.shared_bytes())));
     GRAVAL_CHECK(cudaFuncSetAttribute(walk_.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(walk_.shared_bytes())));
     GRAVAL_CHECK(cudaDeviceSynchronize());
@@ -140,66 +137,48 @@ class CudaBackend final : public Backend {
 
   void read_row(std::uint32_t i, std::uint32_t row, std::int8_t *out) override { fetch(out, block(i) + row * layout_.pitch, p_.n, product_); }
 
-  void walk(const std::uint8_t *key, std::vector<Hash> &leaves, std::vector<std::uint32_t> &chosen) override {
+  void walk(const std::uint8_t *key, std::vector<Hash> &leaves) override {
     select(device_);
-    Ring *ring = &ring_a_, *other = &ring_b_;
-    draw(key_of(key), 0, std::uint64_t(p_.n) * p_.k, ring->x.get());
-    sum_first(*ring);
-    for (std::uint32_t t = 0; t < p_.steps; t += layout_.chunk) {
-      const std::uint32_t count = std::min(layout_.chunk, p_.steps - t);
-      if (t % layout_.interval == 0)
-        GRAVAL_CHECK(cudaMemcpyAsync(checkpoint(t / layout_.interval), ring->x.get(), layout_.x_stride, cudaMemcpyDeviceToHost, product_));
-      run_steps(*ring, t, count);
-      other->hashed.hold(product_);  // its last chunk must be hashed before its first slot is written again
-      carry_over(*ring, count, *other);
-      ring->walked.record(product_);
-      ring->walked.hold(hashing_);
-      hash_steps(*ring, t, count);
-      ring->hashed.record(hashing_);
-      std::swap(ring, other);
+    draw(key_of(key), 0, std::uint64_t(p_.n) * p_.k, x(0));
+    for (std::uint32_t t = 0; t <= p_.steps; t++) {
+      const std::uint32_t half = t / layout_.chunk % 2, first = t / layout_.chunk * layout_.chunk;
+      if (t + 1 == first + layout_.chunk || t == p_.steps) {  // x_first … x_t are made, or will be before hashing_ goes on
+        half_made_.record(product_);
+        half_made_.hold(hashing_);
+        if (first % layout_.interval == 0) GRAVAL_CHECK(cudaMemcpyAsync(checkpoint(first), x(first), layout_.x_stride, cudaMemcpyDeviceToHost, hashing_));
+        hash_steps(first, t + 1 - first);
+        half_hashed_[half].record(hashing_);
+      }
+      if (t == p_.steps) break;
+      if ((t + 1) % layout_.chunk == 0) half_hashed_[1 - half].hold(product_);  // what the other half held before is written over
+      launch_step(t);
     }
-    hash_steps(*ring, p_.steps, 1);
-    ring->hashed.record(hashing_);
     leaves.resize(p_.steps + std::size_t(1));
-    chosen.resize(p_.steps);
     fetch(leaves.data(), trace_.get(), 32ull * leaves.size(), hashing_);
-    fetch(chosen.data(), chosen_.get(), 4ull * chosen.size(), product_);
   }
 
   void visit_trace(const std::vector<TraceRequest> &requests, const std::function<void(const TraceRequest &, const TraceView &)> &visit) override {
     select(device_);
-    Ring &ring = ring_a_;
-    std::vector<std::uint8_t> checksums(4ull * p_.k);
     std::vector<std::int8_t> entries(p_.n);
     std::vector<Hash> column_leaves(p_.k);
-    std::uint32_t from = 0, count = 0, held = ~0u;
+    std::uint32_t at = 0, hashed = 0;  // x_at is in its place
     bool loaded = false;
     for (const TraceRequest &request : requests) {
-      while (!loaded || request.step > from + count) {
-        const std::uint32_t point = request.step / layout_.interval * layout_.interval;
-        if (!loaded || point > from) {
-          from = point;
-          GRAVAL_CHECK(cudaMemcpyAsync(ring.x.get(), checkpoint(point / layout_.interval), layout_.x_stride, cudaMemcpyHostToDevice, product_));
-          sum_first(ring);
-        } else {
-          carry_over(ring, count, ring);
-          from += count;
-        }
-        loaded = true;
-        count = std::min(layout_.chunk, p_.steps - from);
-        if (count > 0) run_steps(ring, from, count);
+      const std::uint32_t point = request.step / layout_.interval * layout_.interval;
+      if (!loaded || point > at) {
+        GRAVAL_CHECK(cudaMemcpyAsync(x(point), checkpoint(point), layout_.x_stride, cudaMemcpyHostToDevice, product_));
+        at = point;
+      }
+      while (at < request.step) launch_step(at++);
+      if (!loaded || hashed != at) {
         product_.wait();
-      }
-      const std::uint32_t slot = request.step - from;
-      const std::int8_t *x = ring.x.get() + slot * layout_.x_stride;
-      if (request.step != held) {
-        launch_lines(3, request.step, p_.k, 0, p_.k, x);
+        launch_lines(3, at, p_.k, 0, p_.k, x(at));
         fetch(column_leaves.data(), leaves_.get(), 32ull * p_.k, hashing_);
-        fetch(checksums.data(), ring.checksums.get() + std::size_t(slot) * p_.k, checksums.size(), product_);
-        held = request.step;
+        hashed = at;
       }
-      fetch(entries.data(), x + request.column * layout_.pitch, p_.n, product_);
-      visit(request, TraceView{checksums.data(), entries.data(), column_leaves});
+      loaded = true;
+      fetch(entries.data(), x(at) + request.column * layout_.pitch, p_.n, product_);
+      visit(request, TraceView{entries.data(), column_leaves});
     }
   }
 
@@ -209,7 +188,8 @@ class CudaBackend final : public Backend {
     return device;
   }
   std::int8_t *block(std::uint32_t i) { return blocks_.get() + i * layout_.block_stride; }
-  std::int8_t *checkpoint(std::uint32_t i) { return checkpoints_.get() + i * layout_.x_stride; }
+  std::int8_t *x(std::uint32_t t) { return ring_.get() + t % (2 * layout_.chunk) * layout_.x_stride; }
+  std::int8_t *checkpoint(std::uint32_t t) { return checkpoints_.get() + t / layout_.interval * layout_.x_stride; }
 
   void draw(const device::PrgKey &key, std::uint64_t offset, std::uint64_t count, std::int8_t *out) {
     launch(device::draw_lines, grid_of(count / 64 + 2, 256), 256, 0, product_, key, offset, count, p_.n, layout_.pitch, out);
@@ -229,55 +209,17 @@ class CudaBackend final : public Backend {
     return from;
   }
 
-  /// Trace leaves of x_t … x_{t+count-1}, the first `count` slots.
-  void hash_steps(Ring &ring, std::uint32_t t, std::uint32_t count) {
-    launch_lines(3, t, p_.k, 0, count * p_.k, ring.x.get());
+  /// Trace leaves of x_t … x_{t+count-1}, which lie one after the other.
+  void hash_steps(std::uint32_t t, std::uint32_t count) {
+    launch_lines(3, t, p_.k, 0, count * p_.k, x(t));
     const HashWords *roots = climb(p_.k, count);
-    launch(device::hash_trace, grid_of(count, 32), 32, 0, hashing_, t, count, ring.checksums.get(), p_.k, roots, trace_.get() + t);
+    launch(device::hash_trace, grid_of(count, 32), 32, 0, hashing_, t, count, roots, trace_.get() + t);
   }
 
-  void sum_first(Ring &ring) {
-    launch(device::sum_columns, p_.k, 256, 0, product_, ring.x.get(), layout_.pitch, p_.n, ring.checksums.get());
-    ring.walked.record(product_);
-    ring.walked.hold(hashing_);
-  }
-
-  /// `count` steps from slot 0, which holds x_t and u_t.
-  void run_steps(Ring &ring, std::uint32_t t, std::uint32_t count) {
-    GRAVAL_CHECK(cudaMemsetAsync(ring.checksums.get() + p_.k, 0, 4ull * p_.k * count, product_));
-    // from pageable memory: the four bytes are taken before the call returns
-    GRAVAL_CHECK(cudaMemcpyAsync(ring.base.get(), &t, sizeof t, cudaMemcpyHostToDevice, product_));
-    if (count == layout_.chunk) {
-      if (!ring.graph) capture(ring);
-      GRAVAL_CHECK(cudaGraphLaunch(ring.graph, product_));
-    } else {
-      for (std::uint32_t s = 0; s < count; s++) launch_step(ring, s);
-    }
-  }
-
-  void launch_step(Ring &ring, std::uint32_t slot) {
-    std::int8_t *x = ring.x.get() + slot * layout_.x_stride;
-    std::uint32_t *checksums = ring.checksums.get() + std::size_t(slot) * p_.k;
-    const device::WalkArgs args{blocks_.get(), x, x + layout_.x_stride, layout_.pitch, layout_.block_stride, p_.n, p_.k, p_.blocks, slot,
-                                ring.base.get(), checksums, checksums + p_.k, chosen_.get()};
-    const dim3 grid(grid_of(p_.n, device::TILE_ROWS), grid_of(p_.k, unsigned(walk_.columns)));
+  void launch_step(std::uint32_t t) {
+    const device::WalkArgs args{block(walk_block(t, p_.blocks)), x(t), x(t + 1), layout_.pitch, p_.n, p_.k, t + 1};
+    const dim3 grid(grid_of(p_.k, unsigned(walk_.columns)), grid_of(p_.n, device::TILE_ROWS));
     launch(walk_.kernel, grid, device::PRODUCT_THREADS, walk_.shared_bytes(), product_, args);
-  }
-
-  void capture(Ring &ring) {
-    cudaGraph_t graph = nullptr;
-    GRAVAL_CHECK(cudaStreamBeginCapture(product_, cudaStreamCaptureModeThreadLocal));
-    for (std::uint32_t s = 0; s < layout_.chunk; s++) launch_step(ring, s);
-    GRAVAL_CHECK(cudaStreamEndCapture(product_, &graph));
-    const cudaError_t status = cudaGraphInstantiate(&ring.graph, graph, 0);
-    cudaGraphDestroy(graph);
-    GRAVAL_CHECK(status);
-  }
-
-  /// The x after `count` steps becomes slot 0 of `to`.
-  void carry_over(Ring &ring, std::uint32_t count, Ring &to) {
-    GRAVAL_CHECK(cudaMemcpyAsync(to.x.get(), ring.x.get() + count * layout_.x_stride, layout_.x_stride, cudaMemcpyDeviceToDevice, product_));
-    GRAVAL_CHECK(cudaMemcpyAsync(to.checksums.get(), ring.checksums.get() + std::size_t(count) * p_.k, 4ull * p_.k, cudaMemcpyDeviceToDevice, product_));
   }
 
   void fetch(void *to, const void *from, std::size_t bytes, const Stream &stream) {
@@ -292,14 +234,12 @@ class CudaBackend final : public Backend {
   const bool deep_;
   const Chosen<FillKernel> fill_;
   const Chosen<WalkKernel> walk_;
-  DeviceBuffer<std::int8_t> blocks_;
-  Ring ring_a_, ring_b_;
+  DeviceBuffer<std::int8_t> blocks_, ring_;
   DeviceBuffer<HashWords> leaves_, above_, trace_;
-  DeviceBuffer<std::uint32_t> chosen_;
   PinnedBuffer<std::int8_t> checkpoints_;
   PinnedBuffer<HashWords> root_;
-  Stream product_, hashing_;
-  Event panel_done_;
+  Stream product_{true}, hashing_;
+  Event panel_done_, half_made_, half_hashed_[2];
 };
 
 }  // namespace

@@ -71,7 +71,12 @@ class PinnedBuffer {
 
 class Stream {
  public:
-  Stream() { GRAVAL_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
+  /// urgent: its thread blocks go first where a processor becomes free.
+  explicit Stream(bool urgent = false) {
+    int least = 0, greatest = 0;
+    GRAVAL_CHECK(cudaDeviceGetStreamPriorityRange(&least, &greatest));
+    GRAVAL_CHECK(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, urgent ? greatest : least));
+  }
   ~Stream() { cudaStreamDestroy(stream_); }
   Stream(const Stream &) = delete;
   Stream &operator=(const Stream &) = delete;

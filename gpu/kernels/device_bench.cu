@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../tools/json.hpp"
+#include "../tools/scatter.hpp"
 #include "cuda_check.cuh"
 #include "hashing.cuh"
 
@@ -123,9 +124,9 @@ graval_status measure(std::uint32_t index, graval_profile p, bool calibrate, std
   const double walked = now();
   std::vector<graval_fill_sample> fill;
   std::vector<graval_walk_sample> walk;
-  for (std::uint32_t s = 0; s < p.fill_samples; s++) fill.push_back({fmix32(3 * s) % p.blocks, fmix32(3 * s + 1) % p.n, fmix32(3 * s + 2) % p.n});
+  for (std::uint32_t s = 0; s < p.fill_samples; s++) fill.push_back({scatter(3 * s) % p.blocks, scatter(3 * s + 1) % p.n, scatter(3 * s + 2) % p.n});
   for (std::uint32_t s = 0; s < p.walk_samples; s++)
-    walk.push_back({s == 0 ? 0 : s == 1 ? p.steps - 1 : fmix32(s) % p.steps, fmix32(5 * s + 1) % p.n, fmix32(5 * s + 2) % p.k});
+    walk.push_back({s == 0 ? 0 : s == 1 ? p.steps - 1 : scatter(s) % p.steps, scatter(5 * s + 1) % p.n, scatter(5 * s + 2) % p.k});
   std::size_t size = 0;
   if (const graval_status status = graval_open(raw, fill.data(), fill.size(), walk.data(), walk.size(), nullptr, &size)) return status;
   std::vector<std::uint8_t> openings(size);

@@ -143,26 +143,17 @@ static __global__ void merkle_level(const HashWords *in, std::uint32_t count, st
   out[i] = sha.finished();
 }
 
-/// Trace leaves of `count` steps from `step`: H(0x04 || u32(t) || checksums || root of the columns).
-static __global__ void hash_trace(std::uint32_t step, std::uint32_t count, const std::uint32_t *checksums, std::uint32_t k, const HashWords *roots, HashWords *out) {
+/// Trace leaves of `count` steps from `step`: H(0x04 || u32(t) || root of the columns), one block of 64 bytes each.
+static __global__ void hash_trace(std::uint32_t step, std::uint32_t count, const HashWords *roots, HashWords *out) {
   const std::uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= count) return;
-  const auto *u = reinterpret_cast<const std::uint8_t *>(checksums + std::size_t(i) * k);
   const auto *root = reinterpret_cast<const std::uint8_t *>(roots + i);
   const std::uint32_t t = step + i;
-  const std::uint64_t end = 5ull + 4ull * k;
-  const auto byte = [&](std::uint64_t p) -> std::uint32_t {
-    if (p == 0) return 4;
-    if (p < 5) return (t >> (8 * (p - 1))) & 0xff;
-    return p < end ? u[p - 5] : root[p - end];
-  };
-  const std::uint64_t length = end + 32, padded = (length + 9 + 63) / 64 * 64;
+  const auto byte = [&](std::uint64_t p) -> std::uint32_t { return p == 0 ? 4 : p < 5 ? (t >> (8 * (p - 1))) & 0xff : root[p - 5]; };
   Sha sha;
   std::uint32_t w[16];
-  for (std::uint64_t block = 0; 64 * block < padded; block++) {
-    padded_words(block, length, padded, byte, w);
-    sha.compress(w);
-  }
+  padded_words(0, 5 + sizeof(HashWords), 64, byte, w);
+  sha.compress(w);
   out[i] = sha.finished();
 }
 
@@ -181,19 +172,6 @@ static __global__ void draw_lines(PrgKey key, std::uint64_t offset, std::uint64_
     const std::uint64_t entry = at - offset;
     out[entry / n * pitch + entry % n] = clamp_entry(std::int8_t(std::uint8_t(stream[i / 4] >> (8 * (i % 4)))));
   }
-}
-
-/// checksums[c] = sum over column c of entry * weight(row). One thread block a column; 256 threads.
-static __global__ void sum_columns(const std::int8_t *x, std::size_t pitch, std::uint32_t n, std::uint32_t *checksums) {
-  const std::int8_t *column = x + blockIdx.x * pitch;
-  std::uint32_t sum = 0;
-  for (std::uint32_t r = threadIdx.x; r < n; r += blockDim.x) sum += std::uint32_t(std::int32_t(column[r])) * weight(r);
-  __shared__ std::uint32_t total;
-  if (threadIdx.x == 0) total = 0;
-  __syncthreads();
-  atomicAdd(&total, sum);
-  __syncthreads();
-  if (threadIdx.x == 0) checksums[blockIdx.x] = total;
 }
 
 }  // namespace device

@@ -28,16 +28,12 @@ struct FillArgs {
   std::uint32_t n, block, row_begin, row_end;
 };
 
-/// Step t -> t + 1 with t = *base + offset. Everything a later step depends on is on the device: steps need no host between them.
+/// next = q(block * x). Which block is known to whoever launches it: steps wait for nothing but one another.
 struct WalkArgs {
-  const std::int8_t *blocks, *x;
+  const std::int8_t *block, *x;
   std::int8_t *next;
-  std::size_t pitch, block_stride;
-  std::uint32_t n, k, block_count, offset;
-  const std::uint32_t *base;
-  const std::uint32_t *checksums;  // u_t
-  std::uint32_t *next_checksums;   // u_{t+1}, zeroed before
-  std::uint32_t *chosen;           // [t] = i_t
+  std::size_t pitch;        // of all three
+  std::uint32_t n, k, step; // step: number of the x that is made, t + 1
 };
 
 constexpr std::size_t product_shared_bytes(int columns, int stages) {
@@ -164,37 +160,19 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, 1) fill_product(const FillArg
   store_lines(shared, BN + 16, TILE_ROWS, BN, args.out, args.pitch, row0, args.row_end, col0, args.n);
 }
 
+/// Column tiles are neighbours in the grid: those that share rows of the block run together, so that memory is read for only one of them.
 template <int BN, int STAGES>
-__global__ void __launch_bounds__(PRODUCT_THREADS, 1) walk_product(const WalkArgs args) {
+__global__ void __launch_bounds__(PRODUCT_THREADS, BN <= 128 ? 2 : 1) walk_product(const WalkArgs args) {
   GRAVAL_DYNAMIC_SHARED(shared);
-  __shared__ std::uint32_t mixed, weights[TILE_ROWS];
-  const std::uint32_t row0 = blockIdx.x * TILE_ROWS, col0 = blockIdx.y * BN, step = *args.base + args.offset;
-  if (threadIdx.x == 0) mixed = 0;
-  if (threadIdx.x < TILE_ROWS) weights[threadIdx.x] = weight(row0 + threadIdx.x);
-  __syncthreads();
-  std::uint32_t terms = 0;
-  for (std::uint32_t c = threadIdx.x; c < args.k; c += PRODUCT_THREADS) terms += mix_term(args.checksums[c], c);
-  atomicAdd(&mixed, terms);
-  __syncthreads();
-  const std::uint32_t block = fmix32(mixed) % args.block_count;
-  if (threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0) args.chosen[step] = block;
-
+  const std::uint32_t row0 = blockIdx.y * TILE_ROWS, col0 = blockIdx.x * BN;
   Tile<BN, STAGES> tile;
-  tile.run(shared, args.blocks + block * args.block_stride, row0, args.n, args.x, col0, args.k, args.pitch);
+  tile.run(shared, args.block, row0, args.n, args.x, col0, args.k, args.pitch);
   constexpr int PITCH = TILE_ROWS + 16;
   tile.each([&](int row, int column, std::int32_t sum) {
-    shared[column * PITCH + row] = q(sum, walk_tweak(step + 1, row0 + std::uint32_t(row), col0 + std::uint32_t(column)));
+    shared[column * PITCH + row] = q(sum, walk_tweak(args.step, row0 + std::uint32_t(row), col0 + std::uint32_t(column)));
   });
   __syncthreads();
   store_lines(shared, PITCH, BN, TILE_ROWS, args.next, args.pitch, col0, args.k, row0, args.n);
-  const int lane = threadIdx.x & 31;
-  for (int column = int(threadIdx.x >> 5); column < BN && col0 + std::uint32_t(column) < args.k; column += PRODUCT_THREADS / 32) {
-    std::uint32_t sum = 0;
-    for (int row = lane; row < TILE_ROWS && row0 + std::uint32_t(row) < args.n; row += 32)
-      sum += std::uint32_t(std::int32_t(shared[column * PITCH + row])) * weights[row];
-    for (int by = 16; by > 0; by /= 2) sum += __shfl_down_sync(0xffffffffu, sum, by);
-    if (lane == 0) atomicAdd(args.next_checksums + col0 + column, sum);
-  }
 }
 
 }  // namespace device

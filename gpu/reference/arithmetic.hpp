@@ -17,13 +17,6 @@ constexpr std::uint32_t WALK_DOMAIN = 0x80000000u;
 /// -128 does not occur: it becomes -127.
 GRAVAL_HD std::int8_t clamp_entry(std::int8_t value) { return value == -128 ? std::int8_t(-127) : value; }
 
-/// Murmur3's finaliser.
-GRAVAL_HD std::uint32_t fmix32(std::uint32_t h) {
-  h = (h ^ (h >> 16)) * 0x85ebca6bu;
-  h = (h ^ (h >> 13)) * 0xc2b2ae35u;
-  return h ^ (h >> 16);
-}
-
 GRAVAL_HD std::uint32_t fill_tweak(std::uint32_t block, std::uint32_t row, std::uint32_t column) {
   return block * 0x27d4eb2fu + row * 0x85ebca6bu + column * 0xc2b2ae35u;
 }
@@ -38,11 +31,8 @@ GRAVAL_HD std::int8_t q(std::int32_t sum, std::uint32_t tweak) {
   return clamp_entry(std::int8_t(word >> 24));
 }
 
-/// Odd weight of row r in a column's checksum.
-GRAVAL_HD std::uint32_t weight(std::uint32_t row) { return fmix32(row) | 1u; }
-
-/// One term of mix(u): the sum of all, finalised once more, picks the block.
-GRAVAL_HD std::uint32_t mix_term(std::uint32_t checksum, std::uint32_t column) { return fmix32(checksum + (column + 1) * MULTIPLIER); }
+/// Block of step t: every M steps read every block once, in an order that nothing a prover does can change.
+GRAVAL_HD std::uint32_t walk_block(std::uint32_t step, std::uint32_t blocks) { return step % blocks; }
 
 /// n <= 131072 keeps the sum below 2^31.
 GRAVAL_HD std::int32_t dot(const std::int8_t *a, const std::int8_t *b, std::uint32_t n) {

@@ -15,10 +15,9 @@ namespace graval {
 struct DeviceFault {};
 struct NoDevice {};
 
-/// One column of x_step and what its trace leaf binds.
+/// One column of x_step, and the leaves of all its columns.
 struct TraceView {
-  const std::uint8_t *checksums;  // k uint32, little-endian
-  const std::int8_t *entries;     // n of them
+  const std::int8_t *entries;  // n of them
   const std::vector<Hash> &column_leaves;
 };
 struct TraceRequest {
@@ -37,8 +36,8 @@ class Backend {
   virtual Hash block_root(std::uint32_t block) = 0;
   virtual void block_leaves(std::uint32_t block, std::vector<Hash> &out) = 0;
   virtual void read_row(std::uint32_t block, std::uint32_t row, std::int8_t *out) = 0;
-  /// T steps from x_0 = PRG(key). leaves: T + 1 trace leaves; chosen: the T block numbers i_t.
-  virtual void walk(const std::uint8_t key[32], std::vector<Hash> &leaves, std::vector<std::uint32_t> &chosen) = 0;
+  /// T steps from x_0 = PRG(key). leaves: T + 1 trace leaves.
+  virtual void walk(const std::uint8_t key[32], std::vector<Hash> &leaves) = 0;
   /// Calls back for each request; requests ascend by step. Only after walk.
   virtual void visit_trace(const std::vector<TraceRequest> &requests, const std::function<void(const TraceRequest &, const TraceView &)> &visit) = 0;
 };

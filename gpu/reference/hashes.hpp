@@ -16,9 +16,9 @@ inline Hash block_root_leaf(std::uint32_t block, const Hash &root) noexcept {
 inline Hash column_leaf(std::uint32_t step, std::uint32_t column, const std::int8_t *entries, std::uint32_t n) noexcept {
   return Sha256().update_u8(3).update_u32(step).update_u32(column).update(entries, n).finish();
 }
-/// Trace leaf t binds all checksums of x_t (k uint32, little-endian bytes) and, by the root over its columns, x_t itself.
-inline Hash trace_leaf(std::uint32_t step, const std::uint8_t *checksums, std::uint32_t k, const Hash &columns_root) noexcept {
-  return Sha256().update_u8(4).update_u32(step).update(checksums, std::size_t(4) * k).update(columns_root).finish();
+/// Trace leaf t binds x_t by the root over its columns. D is leaf T.
+inline Hash trace_leaf(std::uint32_t step, const Hash &columns_root) noexcept {
+  return Sha256().update_u8(4).update_u32(step).update(columns_root).finish();
 }
 /// j of block i >= 2: the first 8 bytes, little-endian, of H(0x05 || S || i || root of block i-1), modulo i - 1.
 inline std::uint32_t partner_block(const std::uint8_t seed[32], std::uint32_t block, const Hash &previous_root) noexcept {

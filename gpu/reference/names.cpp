@@ -30,7 +30,6 @@ const char *graval_fault_name(graval_fault fault) {
     case GRAVAL_FAULT_WALK_LEAF_NOT_COMMITTED: return "walk_leaf_not_committed";
     case GRAVAL_FAULT_WALK_START_DIFFERS: return "walk_start_differs";
     case GRAVAL_FAULT_WALK_DIGEST_DIFFERS: return "walk_digest_differs";
-    case GRAVAL_FAULT_WALK_CHECKSUM_DIFFERS: return "walk_checksum_differs";
     case GRAVAL_FAULT_WALK_ROW_NOT_COMMITTED: return "walk_row_not_committed";
     case GRAVAL_FAULT_WALK_ENTRY_DIFFERS: return "walk_entry_differs";
   }

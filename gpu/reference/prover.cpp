@@ -43,7 +43,7 @@ struct graval_prover {
   void walk(const std::uint8_t *nonce2, std::uint8_t *digest, std::uint8_t *trace_root) {
     trace_tree.reset();
     std::vector<Hash> leaves;
-    backend->walk(start_key(seed, nonce2, root_tree->root().data()).data(), leaves, chosen);
+    backend->walk(start_key(seed, nonce2, root_tree->root().data()).data(), leaves);
     trace_tree.emplace(std::move(leaves));
     std::memcpy(digest, trace_tree->leaf(p.steps).data(), 32);
     std::memcpy(trace_root, trace_tree->root().data(), 32);
@@ -60,7 +60,7 @@ struct graval_prover {
     };
     const auto add_trace = [&](std::uint32_t step, std::uint32_t column) {
       traces.push_back({step, column, size});
-      size += std::size_t(4) * p.k + p.n + 32 * (merkle_path_length(column, p.k) + merkle_path_length(step, std::uint64_t(p.steps) + 1));
+      size += p.n + 32 * (merkle_path_length(column, p.k) + merkle_path_length(step, std::uint64_t(p.steps) + 1));
     };
     for (std::uint32_t s = 0; s < p.fill_samples; s++) {
       add_row(fill[s].block, fill[s].row);
@@ -71,7 +71,7 @@ struct graval_prover {
     for (std::uint32_t s = 0; s < p.walk_samples; s++) {
       add_trace(walk[s].step, walk[s].column);
       add_trace(walk[s].step + 1, walk[s].column);
-      add_row(chosen[walk[s].step], walk[s].row);
+      add_row(walk_block(walk[s].step, p.blocks), walk[s].row);
     }
     const std::size_t given = *room;
     *room = size;
@@ -105,8 +105,6 @@ struct graval_prover {
     std::stable_sort(traces.begin(), traces.end(), [](const TraceRequest &a, const TraceRequest &b) { return a.step < b.step; });
     backend->visit_trace(traces, [&](const TraceRequest &request, const TraceView &view) {
       std::uint8_t *at = out + request.tag;
-      std::memcpy(at, view.checksums, std::size_t(4) * p.k);
-      at += std::size_t(4) * p.k;
       std::memcpy(at, view.entries, p.n);
       at = MerkleTree(view.column_leaves).write_path(request.column, at + p.n);
       trace_tree->write_path(request.step, at);
@@ -117,7 +115,6 @@ struct graval_prover {
   std::uint8_t seed[32];
   std::unique_ptr<Backend> backend;
   std::vector<Hash> roots;
-  std::vector<std::uint32_t> chosen;
   std::optional<MerkleTree> root_tree, trace_tree;
   bool broken = false;
 };

@@ -11,9 +11,8 @@ namespace {
 class ReferenceBackend final : public Backend {
  public:
   ReferenceBackend(const graval_profile &profile, const std::uint8_t *seed)
-      : p_(profile), block_bytes_(std::size_t(p_.n) * p_.n), x_bytes_(std::size_t(p_.n) * p_.k), blocks_(block_bytes_ * p_.blocks), weights_(p_.n) {
+      : p_(profile), block_bytes_(std::size_t(p_.n) * p_.n), x_bytes_(std::size_t(p_.n) * p_.k), blocks_(block_bytes_ * p_.blocks) {
     for (int i = 0; i < 32; i++) seed_[i] = seed[i];
-    for (std::uint32_t r = 0; r < p_.n; r++) weights_[r] = weight(r);
   }
 
   void draw_block(std::uint32_t i) override { prg(seed_, i * std::uint64_t(block_bytes_), block(i), block_bytes_); }
@@ -42,44 +41,24 @@ class ReferenceBackend final : public Backend {
     for (std::uint32_t m = 0; m < p_.n; m++) out[m] = from[m];
   }
 
-  void walk(const std::uint8_t *key, std::vector<Hash> &leaves, std::vector<std::uint32_t> &chosen) override {
+  void walk(const std::uint8_t *key, std::vector<Hash> &leaves) override {
     x_.resize(x_bytes_ * (std::size_t(p_.steps) + 1));
-    checksums_.resize(std::size_t(4) * p_.k * (std::size_t(p_.steps) + 1));
     leaves.resize(std::size_t(p_.steps) + 1);
-    chosen.resize(p_.steps);
     prg(key, 0, x_.data(), x_bytes_);
-    for (std::uint32_t t = 0; t <= p_.steps; t++) {
-      const std::uint32_t mixed = sum_up(t);
-      leaves[t] = trace_leaf(t, checksums(t), p_.k, MerkleTree(column_leaves(t)).root());
-      if (t == p_.steps) break;
-      chosen[t] = mixed % p_.blocks;
-      step(block(chosen[t]), t);
-    }
+    for (std::uint32_t t = 0; t < p_.steps; t++) step(block(walk_block(t, p_.blocks)), t);
+    for (std::uint32_t t = 0; t <= p_.steps; t++) leaves[t] = trace_leaf(t, MerkleTree(column_leaves(t)).root());
   }
 
   void visit_trace(const std::vector<TraceRequest> &requests, const std::function<void(const TraceRequest &, const TraceView &)> &visit) override {
     for (const TraceRequest &request : requests) {
       const std::vector<Hash> leaves = column_leaves(request.step);
-      visit(request, TraceView{checksums(request.step), column(request.step, request.column), leaves});
+      visit(request, TraceView{column(request.step, request.column), leaves});
     }
   }
 
  private:
   std::int8_t *block(std::uint32_t i) { return blocks_.data() + block_bytes_ * i; }
   std::int8_t *column(std::uint32_t t, std::uint32_t c) { return x_.data() + x_bytes_ * t + std::size_t(c) * p_.n; }
-  std::uint8_t *checksums(std::uint32_t t) { return checksums_.data() + std::size_t(4) * p_.k * t; }
-
-  /// Writes u_t; returns mix(u_t).
-  std::uint32_t sum_up(std::uint32_t t) {
-    std::uint32_t terms = 0;
-    for (std::uint32_t c = 0; c < p_.k; c++) {
-      std::uint32_t u = 0;
-      for (std::uint32_t r = 0; r < p_.n; r++) u += std::uint32_t(std::int32_t(column(t, c)[r])) * weights_[r];
-      for (int i = 0; i < 4; i++) checksums(t)[4 * c + i] = std::uint8_t(u >> (8 * i));
-      terms += mix_term(u, c);
-    }
-    return fmix32(terms);
-  }
 
   void step(const std::int8_t *by, std::uint32_t t) {
     for (std::uint32_t c = 0; c < p_.k; c++)
@@ -97,8 +76,6 @@ class ReferenceBackend final : public Backend {
   const std::size_t block_bytes_, x_bytes_;
   std::uint8_t seed_[32];
   std::vector<std::int8_t> blocks_, x_;
-  std::vector<std::uint8_t> checksums_;
-  std::vector<std::uint32_t> weights_;
 };
 
 }  // namespace
@@ -108,7 +85,7 @@ std::unique_ptr<Backend> make_reference_backend(const graval_profile &profile, c
 }
 
 std::uint64_t reference_backend_bytes(const graval_profile &p) noexcept {
-  const std::uint64_t trace = std::uint64_t(p.n) * p.k + 4ull * p.k + 32;
+  const std::uint64_t trace = std::uint64_t(p.n) * p.k + 32;
   return std::uint64_t(p.n) * p.n * p.blocks + (std::uint64_t(p.steps) + 1) * trace;
 }
 

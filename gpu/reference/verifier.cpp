@@ -31,15 +31,11 @@ class Reader {
 };
 
 struct Row { const std::int8_t *entries; Hash block_root; };
-struct Trace { const std::int8_t *entries; const std::uint8_t *checksums; Hash leaf; };
-
-std::uint32_t load_u32(const std::uint8_t *p) { return std::uint32_t(p[0]) | std::uint32_t(p[1]) << 8 | std::uint32_t(p[2]) << 16 | std::uint32_t(p[3]) << 24; }
+struct Trace { const std::int8_t *entries; Hash leaf; };
 
 class Verifier {
  public:
-  Verifier(const graval_claim &claim, const std::uint8_t *openings, std::size_t size) : claim_(claim), p_(claim.profile), reader_(openings, size), weights_(p_.n) {
-    for (std::uint32_t r = 0; r < p_.n; r++) weights_[r] = weight(r);
-  }
+  Verifier(const graval_claim &claim, const std::uint8_t *openings, std::size_t size) : claim_(claim), p_(claim.profile), reader_(openings, size) {}
 
   graval_fault run(const graval_fill_sample *fill, const graval_walk_sample *walk) {
     for (std::uint32_t i = 0; i < p_.fill_samples; i++)
@@ -67,16 +63,13 @@ class Verifier {
   }
 
   Found open_trace(std::uint32_t step, std::uint32_t column, Trace &out) {
-    const std::uint8_t *checksums = reader_.take(std::size_t(4) * p_.k);
-    const auto *entries = checksums ? reinterpret_cast<const std::int8_t *>(reader_.take(p_.n)) : nullptr;
+    const auto *entries = reinterpret_cast<const std::int8_t *>(reader_.take(p_.n));
     const std::uint8_t *column_path = entries ? reader_.take(32 * merkle_path_length(column, p_.k)) : nullptr;
     const std::uint8_t *path = column_path ? reader_.take(32 * merkle_path_length(step, std::uint64_t(p_.steps) + 1)) : nullptr;
     if (!path) return SHORT;
     if (!entries_are_sound(entries)) return NOT_COMMITTED;
     out.entries = entries;
-    out.checksums = checksums;
-    const Hash columns = root_from_path(column_leaf(step, column, entries, p_.n), column, p_.k, column_path);
-    out.leaf = trace_leaf(step, checksums, p_.k, columns);
+    out.leaf = trace_leaf(step, root_from_path(column_leaf(step, column, entries, p_.n), column, p_.k, column_path));
     const Hash root = root_from_path(out.leaf, step, std::uint64_t(p_.steps) + 1, path);
     return std::memcmp(root.data(), claim_.trace_root, 32) == 0 ? COMMITTED : NOT_COMMITTED;
   }
@@ -102,20 +95,10 @@ class Verifier {
     if (const graval_fault fault = fault_of(open_trace(sample.step + 1, sample.column, to), GRAVAL_FAULT_WALK_LEAF_NOT_COMMITTED)) return fault;
     if (sample.step == 0 && from.leaf != start_leaf()) return GRAVAL_FAULT_WALK_START_DIFFERS;
     if (sample.step + 1 == p_.steps && std::memcmp(to.leaf.data(), claim_.digest, 32) != 0) return GRAVAL_FAULT_WALK_DIGEST_DIFFERS;
-    for (const Trace *end : {&from, &to})
-      if (checksum(end->entries) != load_u32(end->checksums + std::size_t(4) * sample.column)) return GRAVAL_FAULT_WALK_CHECKSUM_DIFFERS;
-    std::uint32_t sum = 0;
-    for (std::uint32_t c = 0; c < p_.k; c++) sum += mix_term(load_u32(from.checksums + std::size_t(4) * c), c);
     Row row;
-    if (const graval_fault fault = fault_of(open_row(fmix32(sum) % p_.blocks, sample.row, row), GRAVAL_FAULT_WALK_ROW_NOT_COMMITTED)) return fault;
+    if (const graval_fault fault = fault_of(open_row(walk_block(sample.step, p_.blocks), sample.row, row), GRAVAL_FAULT_WALK_ROW_NOT_COMMITTED)) return fault;
     const std::int8_t entry = q(dot(row.entries, from.entries, p_.n), walk_tweak(sample.step + 1, sample.row, sample.column));
     return entry == to.entries[sample.row] ? GRAVAL_FAULT_NONE : GRAVAL_FAULT_WALK_ENTRY_DIFFERS;
-  }
-
-  std::uint32_t checksum(const std::int8_t *column) const {
-    std::uint32_t sum = 0;
-    for (std::uint32_t r = 0; r < p_.n; r++) sum += std::uint32_t(std::int32_t(column[r])) * weights_[r];
-    return sum;
   }
 
   /// Trace leaf 0 as the challenge demands it: every column of x0, not only the sampled one. Computed once.
@@ -123,15 +106,12 @@ class Verifier {
     if (have_start_) return start_;
     const Hash key = start_key(claim_.seed, claim_.nonce2, claim_.root);
     std::vector<std::int8_t> column(p_.n);
-    std::vector<std::uint8_t> checksums(std::size_t(4) * p_.k);
     std::vector<Hash> leaves(p_.k);
     for (std::uint32_t c = 0; c < p_.k; c++) {
       prg(key.data(), std::uint64_t(c) * p_.n, column.data(), p_.n);
-      const std::uint32_t u = checksum(column.data());
-      for (int i = 0; i < 4; i++) checksums[4 * c + i] = std::uint8_t(u >> (8 * i));
       leaves[c] = column_leaf(0, c, column.data(), p_.n);
     }
-    start_ = trace_leaf(0, checksums.data(), p_.k, MerkleTree(std::move(leaves)).root());
+    start_ = trace_leaf(0, MerkleTree(std::move(leaves)).root());
     have_start_ = true;
     return start_;
   }
@@ -143,7 +123,6 @@ class Verifier {
   const graval_claim &claim_;
   const graval_profile &p_;
   Reader reader_;
-  std::vector<std::uint32_t> weights_;
   Hash start_{};
   bool have_start_ = false;
 };

@@ -149,10 +149,8 @@ struct StreamState {
   std::deque<std::function<void()>> queue;
   std::uint64_t queued = 0, run = 0;
   bool eager = false, running = false;
-  std::vector<std::function<void()>> *capture = nullptr;
 };
 struct EventState { StreamState *stream = nullptr; std::uint64_t position = 0; };
-struct GraphState { std::vector<std::function<void()>> work; };
 
 /// Bit i: the i-th stream made runs at once; the others only when somebody waits.
 inline unsigned eager_streams = 0;
@@ -171,7 +169,6 @@ inline void run_until(StreamState &stream, std::uint64_t position) {
   }
 }
 inline void enqueue(StreamState *stream, std::function<void()> work) {
-  if (stream->capture) return stream->capture->push_back(std::move(work));
   stream->queue.push_back(std::move(work));
   stream->queued++;
   if (stream->eager) run_until(*stream, stream->queued);
@@ -191,16 +188,6 @@ inline void __syncthreads() {
   }
   while (here.all.generation == generation) emulator::pause();
 }
-inline std::uint32_t __shfl_down_sync(unsigned, std::uint32_t value, int by) {
-  struct { std::uint32_t value, result; } mine{value, 0};
-  using Mine = decltype(mine);
-  emulator::meet(&mine, [by](void **all) {
-    for (int lane = 0; lane < 32; lane++)
-      static_cast<Mine *>(all[lane])->result = static_cast<Mine *>(all[lane + by < 32 ? lane + by : lane])->value;
-  });
-  return mine.result;
-}
-inline std::uint32_t atomicAdd(std::uint32_t *to, std::uint32_t value) { return std::exchange(*to, *to + value); }
 inline std::uint32_t __funnelshift_r(std::uint32_t low, std::uint32_t high, int by) { return std::uint32_t((std::uint64_t(high) << 32 | low) >> (by & 31)); }
 inline std::uint32_t __byte_perm(std::uint32_t x, std::uint32_t y, std::uint32_t selector) {
   const std::uint64_t both = std::uint64_t(y) << 32 | x;
@@ -278,21 +265,22 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, std::size_t 
 // ---- the runtime's interface, as far as the sources use it ----
 enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorNoDevice, cudaErrorInsufficientDriver, cudaErrorInvalidDevice };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
-enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaStreamCaptureModeThreadLocal = 1 };
-enum { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin, cudaDevAttrMultiProcessorCount };
 using cudaStream_t = emulator::StreamState *;
 using cudaEvent_t = emulator::EventState *;
-using cudaGraph_t = emulator::GraphState *;
-using cudaGraphExec_t = emulator::GraphState *;
 
-/// Shared memory of the card that is emulated: little chooses the kernels of sm_75.
-inline int emulated_shared_bytes = 227 * 1024;
+/// The card that is emulated: little shared memory chooses the kernels of sm_75, many processors narrow tiles.
+inline int emulated_shared_bytes = 227 * 1024, emulated_processors = 1;
 
 inline const char *cudaGetErrorString(cudaError_t) { return "emulated"; }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 inline cudaError_t cudaGetDeviceCount(int *count) { return *count = 1, cudaSuccess; }
 inline cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
-inline cudaError_t cudaDeviceGetAttribute(int *value, int, int) { return *value = emulated_shared_bytes, cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int) {
+  return *value = attribute == cudaDevAttrMultiProcessorCount ? emulated_processors : emulated_shared_bytes, cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, cudaSuccess; }
 template <typename Kernel>
 cudaError_t cudaFuncSetAttribute(Kernel, int, int bytes) { return bytes <= emulated_shared_bytes ? cudaSuccess : cudaErrorMemoryAllocation; }
 inline cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
@@ -301,23 +289,14 @@ inline cudaError_t cudaMalloc(void **out, std::size_t bytes) {
   emulator::allocations_left--;
   return *out = std::aligned_alloc(256, (bytes + 255) / 256 * 256), *out ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-inline cudaError_t cudaMallocHost(void **out, std::size_t bytes) { return *out = std::malloc(bytes), *out ? cudaSuccess : cudaErrorMemoryAllocation; }
+inline cudaError_t cudaMallocHost(void **out, std::size_t bytes) { return cudaMalloc(out, bytes); }
 inline void cudaFree(void *data) { std::free(data); }
 inline void cudaFreeHost(void *data) { std::free(data); }
 inline cudaError_t cudaMemset(void *to, int value, std::size_t bytes) { return std::memset(to, value, bytes), cudaSuccess; }
-inline cudaError_t cudaMemsetAsync(void *to, int value, std::size_t bytes, cudaStream_t stream) {
-  return emulator::enqueue(stream, [=] { std::memset(to, value, bytes); }), cudaSuccess;
+inline cudaError_t cudaMemcpyAsync(void *to, const void *from, std::size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  return emulator::enqueue(stream, [=] { std::memcpy(to, from, bytes); }), cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void *to, const void *from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  if (kind == cudaMemcpyHostToDevice && bytes <= 64) {  // pageable and small: taken before the call returns
-    std::vector<char> taken(static_cast<const char *>(from), static_cast<const char *>(from) + bytes);
-    emulator::enqueue(stream, [=] { std::memcpy(to, taken.data(), bytes); });
-  } else {
-    emulator::enqueue(stream, [=] { std::memcpy(to, from, bytes); });
-  }
-  return cudaSuccess;
-}
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) {
+inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned, int) {
   *out = new emulator::StreamState;
   (*out)->eager = (emulator::eager_streams >> (emulator::streams_made++ % 2)) & 1;
   return cudaSuccess;
@@ -329,18 +308,5 @@ inline void cudaEventDestroy(cudaEvent_t event) { delete event; }
 inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return *event = {stream, stream->queued}, cudaSuccess; }
 inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (event->stream && event->stream != stream) emulator::enqueue(stream, [at = *event] { emulator::run_until(*at.stream, at.position); });
-  return cudaSuccess;
-}
-inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, int) { return stream->capture = &(new emulator::GraphState)->work, cudaSuccess; }
-inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out) {
-  static_assert(offsetof(emulator::GraphState, work) == 0, "found by its first member");
-  *out = reinterpret_cast<cudaGraph_t>(std::exchange(stream->capture, nullptr));
-  return cudaSuccess;
-}
-inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned) { return *out = new emulator::GraphState(*graph), cudaSuccess; }
-inline void cudaGraphDestroy(cudaGraph_t graph) { delete graph; }
-inline void cudaGraphExecDestroy(cudaGraphExec_t graph) { delete graph; }
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
-  for (const auto &work : graph->work) emulator::enqueue(stream, work);
   return cudaSuccess;
 }

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <string>
 
+#include "../tools/scatter.hpp"
+
 namespace {
 
 int failures = 0;
@@ -24,9 +26,9 @@ Outcome prove(const graval_profile &p, const std::uint8_t *seed, std::int32_t de
   graval_prover *prover = nullptr;
   std::vector<graval_fill_sample> fill;
   std::vector<graval_walk_sample> walk;
-  for (std::uint32_t s = 0; s < p.fill_samples; s++) fill.push_back({graval::fmix32(s) % p.blocks, graval::fmix32(s + 9) % p.n, graval::fmix32(s + 77) % p.n});
+  for (std::uint32_t s = 0; s < p.fill_samples; s++) fill.push_back({graval::scatter(s) % p.blocks, graval::scatter(s + 9) % p.n, graval::scatter(s + 77) % p.n});
   for (std::uint32_t s = 0; s < p.walk_samples; s++)
-    walk.push_back({s == 0 ? 0 : s == 1 ? p.steps - 1 : graval::fmix32(s + 5) % p.steps, graval::fmix32(s + 3) % p.n, graval::fmix32(s + 1) % p.k});
+    walk.push_back({s == 0 ? 0 : s == 1 ? p.steps - 1 : graval::scatter(s + 5) % p.steps, graval::scatter(s + 3) % p.n, graval::scatter(s + 1) % p.k});
   check(graval_begin(&p, seed, device, &prover) == GRAVAL_OK, "begin");
   check(graval_commit(prover, out.root) == GRAVAL_OK, "commit");
   check(graval_walk(prover, seed, out.digest, out.trace_root) == GRAVAL_OK, "a first walk");
@@ -41,7 +43,7 @@ Outcome prove(const graval_profile &p, const std::uint8_t *seed, std::int32_t de
 
 void compare(const graval_profile &p, std::uint32_t word) {
   std::uint8_t seed[32];
-  for (std::uint32_t i = 0; i < 32; i++) seed[i] = std::uint8_t(graval::fmix32(word + i));
+  for (std::uint32_t i = 0; i < 32; i++) seed[i] = std::uint8_t(graval::scatter(word + i));
   const Outcome expected = prove(p, seed, -1);
   // streams only matter where several chunks of steps are under way
   for (unsigned order = 0; order < (p.steps > 8 ? 4u : 1u); order++) {
@@ -65,13 +67,21 @@ int main() {
                                      {65, 65, 3, 3, 3, 4}, {119, 2, 3, 31, 3, 4}, {130, 129, 3, 2, 3, 3}, {257, 6, 3, 2, 6, 3}};
   std::uint32_t word = 1;
   for (const graval_profile &p : profiles) compare(p, word++);
-  // the kernels of sm_75: two slices in flight instead of four
+  // cards of more processors: narrower tiles, several across
+  for (const int processors : {4, 1000}) {
+    emulated_processors = processors;
+    for (const graval_profile &p : {graval_profile{130, 129, 3, 2, 3, 3}, graval_profile{130, 257, 2, 1, 3, 3}}) compare(p, word++);
+  }
+  // the kernels of sm_75: two slices in flight
   emulated_shared_bytes = 64 * 1024;
-  for (const graval_profile &p : {graval_profile{12, 3, 7, 9, 5, 5}, graval_profile{130, 129, 3, 2, 3, 3}, graval_profile{200, 70, 3, 2, 3, 3}}) compare(p, word++);
+  for (const int processors : {1, 4, 1000}) {
+    emulated_processors = processors;
+    for (const graval_profile &p : {graval_profile{12, 3, 7, 9, 5, 5}, graval_profile{130, 129, 3, 2, 3, 3}, graval_profile{200, 70, 3, 2, 3, 3}}) compare(p, word++);
+  }
   // memory that runs out part way leaves nothing behind (a sanitizer would see it), and says so
   const graval_profile small{8, 2, 5, 6, 4, 4};
   const std::uint8_t seed[32] = {};
-  for (std::uint64_t allowed = 0; allowed < 8; allowed++) {
+  for (std::uint64_t allowed = 0; allowed < 7; allowed++) {
     emulator::allocations_left = allowed;
     graval_prover *prover = nullptr;
     check(graval_begin(&small, seed, 0, &prover) == GRAVAL_OUT_OF_MEMORY && !prover, "no memory is a status");

@@ -11,6 +11,7 @@
 #include "chacha20.hpp"
 #include "hashes.hpp"
 #include "merkle.hpp"
+#include "scatter.hpp"
 
 namespace graval {
 namespace {
@@ -23,11 +24,11 @@ class Foresight {
   Foresight(const graval_profile &profile, std::uint32_t word) : p_(profile), word_(word) {
     proof_.claim.profile = p_;
     for (std::uint32_t i = 0; i < 32; i++) {
-      proof_.claim.seed[i] = std::uint8_t(fmix32(word + i));
-      proof_.claim.nonce2[i] = std::uint8_t(fmix32(word + 100 + i));
+      proof_.claim.seed[i] = std::uint8_t(scatter(word + i));
+      proof_.claim.nonce2[i] = std::uint8_t(scatter(word + 100 + i));
     }
     std::uint32_t at = 0;
-    const auto below = [&](std::uint32_t limit) { return fmix32(word_ * MULTIPLIER + at++) % limit; };
+    const auto below = [&](std::uint32_t limit) { return scatter(word_ * MULTIPLIER + at++) % limit; };
     for (std::uint32_t s = 0; s < p_.fill_samples; s++) {
       const std::uint32_t block = below(p_.blocks), row = below(p_.n), column = below(p_.n);
       proof_.fill.push_back({block, row, column});
@@ -85,7 +86,7 @@ class Foresight {
   }
 
   void invent(Entries &entries, std::uint32_t salt) const {
-    std::uint32_t state = fmix32(salt ^ word_) | 1u;
+    std::uint32_t state = scatter(salt ^ word_) | 1u;
     for (std::int8_t &entry : entries) {
       state ^= state << 13, state ^= state >> 17, state ^= state << 5;
       entry = clamp_entry(std::int8_t(state >> 24));
@@ -99,8 +100,6 @@ class Foresight {
     std::vector<Hash> trace(std::size_t(p_.steps) + 1, Hash{});
     for (const auto &[step, columns] : needed) {
       std::vector<Hash> leaves(p_.k, Hash{});
-      std::vector<std::uint8_t> &checksums = checksums_[step];
-      checksums.assign(std::size_t(4) * p_.k, std::uint8_t(step));
       for (std::uint32_t c = 0; c < p_.k; c++) {
         if (step > 0 && columns.count(c) == 0) continue;
         Entries entries(p_.n);
@@ -108,18 +107,12 @@ class Foresight {
         else invent(entries, 0x5eedu + step * 4099u + c);
         for (const graval_walk_sample &s : proof_.walk)
           if (s.step + 1 == step && s.column == c)
-            entries[s.row] = q(dot(row(chosen_[s.step], s.row).data(), columns_.at({s.step, c}).data(), p_.n), walk_tweak(step, s.row, c));
-        std::uint32_t u = 0;
-        for (std::uint32_t r = 0; r < p_.n; r++) u += std::uint32_t(std::int32_t(entries[r])) * weight(r);
-        for (int i = 0; i < 4; i++) checksums[4 * c + std::uint32_t(i)] = std::uint8_t(u >> (8 * i));
+            entries[s.row] = q(dot(row(walk_block(s.step, p_.blocks), s.row).data(), columns_.at({s.step, c}).data(), p_.n), walk_tweak(step, s.row, c));
         leaves[c] = column_leaf(step, c, entries.data(), p_.n);
         if (columns.count(c) != 0) columns_[{step, c}] = std::move(entries);
       }
-      std::uint32_t terms = 0;
-      for (std::uint32_t c = 0; c < p_.k; c++) terms += mix_term(ByteReader(checksums.data() + 4 * c, 4).u32(), c);
-      chosen_[step] = fmix32(terms) % p_.blocks;
       column_trees_.emplace(step, MerkleTree(std::move(leaves)));
-      trace[step] = trace_leaf(step, checksums.data(), p_.k, column_trees_.at(step).root());
+      trace[step] = trace_leaf(step, column_trees_.at(step).root());
     }
     trace_tree_ = std::make_unique<MerkleTree>(std::move(trace));
     std::memcpy(proof_.claim.digest, trace_tree_->leaf(p_.steps).data(), 32);
@@ -136,7 +129,7 @@ class Foresight {
     for (const graval_walk_sample &s : proof_.walk) {
       open_trace(s.step, s.column);
       open_trace(s.step + 1, s.column);
-      open_row(chosen_.at(s.step), s.row);
+      open_row(walk_block(s.step, p_.blocks), s.row);
     }
   }
 
@@ -148,7 +141,6 @@ class Foresight {
   }
 
   void open_trace(std::uint32_t step, std::uint32_t c) {
-    put_bytes(proof_.openings, checksums_.at(step).data(), std::size_t(4) * p_.k);
     put_bytes(proof_.openings, reinterpret_cast<const std::uint8_t *>(columns_.at({step, c}).data()), p_.n);
     put_path(column_trees_.at(step), c);
     put_path(*trace_tree_, step);
@@ -164,12 +156,11 @@ class Foresight {
   ProofFile proof_;
   std::set<std::uint32_t> rows_;
   std::map<Place, std::vector<std::pair<std::uint32_t, std::int8_t>>> fixed_;
-  std::map<std::uint32_t, std::uint32_t> partners_, chosen_;
+  std::map<std::uint32_t, std::uint32_t> partners_;
   std::vector<Hash> roots_;
   std::vector<MerkleTree> trees_;
   std::map<std::uint32_t, MerkleTree> column_trees_;
   std::map<Place, Entries> columns_;
-  std::map<std::uint32_t, std::vector<std::uint8_t>> checksums_;
   std::unique_ptr<MerkleTree> root_tree_, trace_tree_;
 };
 

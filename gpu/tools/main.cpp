@@ -57,10 +57,10 @@ int run_info(Args &args) {
   const bool cuda = false;
 #endif
   if (args.has("json"))
-    std::printf("%s\n", Json().number("abi_version", graval_abi_version()).number("serve_version", SERVE_VERSION).text("proof_version", "povw/1")
+    std::printf("%s\n", Json().number("abi_version", graval_abi_version()).number("serve_version", SERVE_VERSION).text("proof_version", GRAVAL_PROOF_VERSION)
                             .flag("cuda", cuda).raw("devices", "[" + devices + "]").str().c_str());
   else
-    std::printf("povw/1, interface %u, %s; %u device(s)\n", graval_abi_version(), cuda ? "with CUDA" : "CPU only", count);
+    std::printf("%s, interface %u, %s; %u device(s)\n", GRAVAL_PROOF_VERSION, graval_abi_version(), cuda ? "with CUDA" : "CPU only", count);
   return EXIT_YES;
 }
 

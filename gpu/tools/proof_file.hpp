@@ -7,7 +7,7 @@
 
 namespace graval {
 
-constexpr char PROOF_MAGIC[8] = {'G', 'R', 'A', 'V', 'A', 'L', 'P', '1'};
+constexpr char PROOF_MAGIC[8] = {'G', 'R', 'A', 'V', 'A', 'L', 'P', '2'};
 
 struct ProofFile {
   graval_claim claim{};

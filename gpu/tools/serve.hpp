@@ -8,7 +8,7 @@
 
 namespace graval {
 
-constexpr std::uint8_t SERVE_VERSION = 1;
+constexpr std::uint8_t SERVE_VERSION = 2;
 
 enum ServeVerb : std::uint8_t { SERVE_BEGIN = 1, SERVE_COMMIT = 2, SERVE_WALK = 3, SERVE_OPEN = 4, SERVE_END = 5, SERVE_VERIFY = 6, SERVE_SELFTEST = 7 };
 
