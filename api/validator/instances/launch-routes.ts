@@ -1,12 +1,9 @@
 import { createHmac } from 'node:crypto';
 import { Router, type RequestHandler, type Response } from 'express';
-import { WorkflowNotFoundError, type WorkflowHandle } from '@temporalio/client';
-import { readGrant, readLaunch, type LaunchRow } from '../../../activities/validator/instances/launch-store.ts';
-import { Refusal, type RefusalCode } from '../../../workflows/domain/errors.ts';
-import { instanceWorkflowId } from '../../../workflows/ids.ts';
+import { readGrant } from '../../../activities/validator/instances/launch-store.ts';
+import { Refusal } from '../../../workflows/domain/errors.ts';
 import { countRivals } from '../../../activities/validator/chutes/count-rivals.ts';
 import { requestLaunch } from '../../../workflows/validator/chutes/messages.ts';
-import type { instanceLifecycle } from '../../../workflows/validator/instances/instance-lifecycle.ts';
 import {
   activateInstance,
   claimInstance,
@@ -22,24 +19,18 @@ import { launchOf, minerOf } from '../auth/auth.ts';
 import { mintLaunchToken } from '../auth/launch-token.ts';
 import { startChute } from '../chutes/deploy-chute.ts';
 import type { ValidatorDeps } from '../deps.ts';
+import { instanceOfLaunch, launchNow, LAUNCH_PATH as base, orEnded } from './launch-handle.ts';
+import { openingsRoutes, storedOpenings } from './openings-routes.ts';
 import { renderClaim, renderVerified } from './render-launch.ts';
 import { claimBody, claimOf, commitBody, launchQuery, proofBody, walkBody } from './wire.ts';
 
 const CLAIM_LIMIT_BYTES = 16 * 1024 ** 2;
 const STEP_LIMIT_BYTES = 1024 ** 2;
-const PROOF_LIMIT_BYTES = 64 * 1024 ** 2;
-const base = '/instances/launch_config';
 
 /** The launch conversation, spec/validator-api.md §2.6.1–2.6.4 and workflows/domain/protocol/launch.ts. */
 export function launchRoutes(deps: ValidatorDeps): Router {
-  const { auth, blobs, config, db, temporal } = deps;
-  const launchNow = async (res: Response): Promise<LaunchRow> => {
-    const launch = await readLaunch(db, launchOf(res).configId);
-    if (!launch) throw new Refusal('auth.unauthorized', 'launch token is not known');
-    return launch;
-  };
-  const instanceOf = ({ instance_id: id }: LaunchRow): WorkflowHandle<typeof instanceLifecycle> =>
-    temporal.workflow.getHandle(instanceWorkflowId(id));
+  const { auth, config, db, temporal } = deps;
+  const instanceNow = async (res: Response) => instanceOfLaunch(temporal, await launchNow(db, res));
   const body = (limitBytes: number): RequestHandler => rawBody({ limitBytes, withinMs: 120_000 });
 
   const router = Router();
@@ -87,19 +78,19 @@ export function launchRoutes(deps: ValidatorDeps): Router {
     body(CLAIM_LIMIT_BYTES),
     async (_req, res) => {
       const claim = claimOf(parse(claimBody, jsonBodyOf(res)), arrivedAtMs(res));
-      const launch = await launchNow(res);
+      const instance = await instanceNow(res);
       const { session } = await orEnded(
-        instanceOf(launch).executeUpdate(claimInstance, { args: [claim] }),
+        instance.executeUpdate(claimInstance, { args: [claim] }),
         'auth.unauthorized',
         'launch token was already used',
       );
-      res.json(renderClaim(await launchNow(res), session, claim.gpus));
+      res.json(renderClaim(await launchNow(db, res), session, claim.gpus));
     },
   );
 
   router.post(`${base}/:configId/povw/commit`, arrival, auth.launchToken, body(STEP_LIMIT_BYTES), async (_req, res) => {
     const { roots } = parse(commitBody, jsonBodyOf(res));
-    const instance = instanceOf(await launchNow(res));
+    const instance = await instanceNow(res);
     res.json(
       await orEnded(instance.executeUpdate(submitCommit, { args: [{ roots, receivedAtMs: arrivedAtMs(res) }] })),
     );
@@ -107,25 +98,27 @@ export function launchRoutes(deps: ValidatorDeps): Router {
 
   router.post(`${base}/:configId/povw/walk`, arrival, auth.launchToken, body(STEP_LIMIT_BYTES), async (_req, res) => {
     const { walks } = parse(walkBody, jsonBodyOf(res));
-    const instance = instanceOf(await launchNow(res));
+    const instance = await instanceNow(res);
     res.json(await orEnded(instance.executeUpdate(submitWalk, { args: [{ walks, receivedAtMs: arrivedAtMs(res) }] })));
   });
 
+  router.use(openingsRoutes(deps));
   router.put(
     [`${base}/:configId`, `${base}/:configId/graval`],
     arrival,
     auth.launchToken,
-    body(PROOF_LIMIT_BYTES),
+    body(STEP_LIMIT_BYTES),
     async (_req, res) => {
       const { canopy } = parse(proofBody, jsonBodyOf(res));
-      const launch = await launchNow(res);
+      const launch = await launchNow(db, res);
       if (launch.failed_at) throw new Refusal('proof.refused', 'launch has failed');
-      const instance = instanceOf(launch);
-      const given =
-        canopy?.openings && Object.keys(canopy.openings).length > 0 ? JSON.stringify(canopy.openings) : null;
-      const blob =
-        given === null ? null : await blobs.putByContent(`proofs/${launch.config_id}`, given, 'application/json');
-      const openings = blob ? { key: blob.key, sha256: blob.sha256 } : null;
+      const instance = instanceOfLaunch(temporal, launch);
+      const openings = await storedOpenings(
+        deps,
+        launch.config_id,
+        await orEnded(instance.query(instanceStatus)),
+        canopy,
+      );
       const { verifiedAt } = await orEnded(
         instance.executeUpdate(submitProof, { args: [{ openings, receivedAtMs: arrivedAtMs(res) }] }),
       );
@@ -136,7 +129,7 @@ export function launchRoutes(deps: ValidatorDeps): Router {
   );
 
   router.get(`${base}/:configId/activate`, auth.launchToken, async (_req, res) => {
-    await orEnded(instanceOf(await launchNow(res)).executeUpdate(activateInstance, { args: [] }));
+    await orEnded((await instanceNow(res)).executeUpdate(activateInstance, { args: [] }));
     res.json({ ok: true });
   });
   return router;
@@ -148,19 +141,6 @@ const arrival: RequestHandler = (_req, res, next) => {
   next();
 };
 const arrivedAtMs = (res: Response): number => res.locals.arrivedAtMs as number;
-
-/** An instance whose workflow has ended is gone, whatever is asked of it. */
-async function orEnded<T>(
-  update: Promise<T>,
-  code: RefusalCode = 'resource.not_found',
-  detail = 'Instance was deleted',
-): Promise<T> {
-  try {
-    return await update;
-  } catch (err) {
-    throw err instanceof WorkflowNotFoundError ? new Refusal(code, detail, { cause: err }) : err;
-  }
-}
 
 describeRoute({
   method: 'get',
@@ -181,7 +161,7 @@ for (const suffix of ['', '/graval']) {
   describeRoute({
     method: 'put',
     path: `${base}/:configId${suffix}`,
-    summary: 'Openings of the proof; the answer carries code and session secret',
+    summary: 'The proof is whole: openings by their hashes; the answer carries code and session secret',
     auth: 'launch',
     body: proofBody,
   });

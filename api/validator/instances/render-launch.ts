@@ -30,7 +30,7 @@ export function renderClaim(launch: LaunchRow, session: ProofSession, gpus: read
       proof:
         session.plugin === 'none'
           ? { plugin: 'none' }
-          : { plugin: 'simulated', challenges: session.challenges, deadline_ms: session.deadlineMs },
+          : { plugin: session.plugin, challenges: session.challenges, deadline_ms: session.deadlineMs },
     },
   };
 }

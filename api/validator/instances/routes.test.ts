@@ -1,4 +1,4 @@
-import { createPublicKey, diffieHellman, generateKeyPairSync, randomUUID } from 'node:crypto';
+import { createHash, createPublicKey, diffieHellman, generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -17,8 +17,11 @@ import { mergeActivities } from '../../../workers/merge-activities.ts';
 import { createTestDatabase } from '../../../workers/testing/database.ts';
 import { insertChute, insertNode, TEST_CERTIFICATE } from '../../../workers/testing/launch-fixture.ts';
 import { PROFILES } from '../../../workflows/domain/proof/profiles.ts';
-import { createProver } from '../../../workflows/domain/proof/prover.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
+import { openingsToBinary } from '../../../workflows/domain/proof/openings-binary.ts';
+import { MAX_OPENINGS_BYTES } from '../../../workflows/domain/proof/plugin.ts';
+import { seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
+import { createProver } from '../../../workflows/domain/proof/prover.ts';
 import { openSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
 import { SEARCH_ATTRIBUTES } from '../../../workflows/search-attributes.ts';
 import { TASK_QUEUES } from '../../../workflows/task-queues.ts';
@@ -101,7 +104,8 @@ afterAll(async () => {
   for (const close of closing) await close();
 }, 60_000);
 
-const ask = async (path: string, init: RequestInit & { token?: string; json?: unknown } = {}) => {
+type Ask = RequestInit & { token?: string; json?: unknown; duplex?: 'half' };
+const ask = async (path: string, init: Ask = {}) => {
   const { token, json, ...rest } = init;
   const response = await fetch(`${url}${path}`, {
     ...rest,
@@ -154,22 +158,55 @@ async function permitted(isPublic = true) {
   };
 }
 
-/** The whole conversation; `bend` spoils the openings. */
-async function launched(suffix = '', isPublic = true, logPort = 8001, bend = (openings: unknown): unknown => openings) {
+/** Claim, commit, walk; and the openings that the samples ask for. `answers` is the text of every answer so far. */
+async function walked(suffix = '', isPublic = true, logPort = 8001) {
   const made = await permitted(isPublic);
-  const { token, u } = made;
-  const claim = await ask(`${u}${suffix}`, { method: 'POST', token, json: claimBody(made.gpu, logPort) });
+  const { gpu, token, u } = made;
+  const claim = await ask(`${u}${suffix}`, { method: 'POST', token, json: claimBody(gpu, logPort) });
   expect(claim.status).toBe(200);
   const challenge: PovwChallenge = claim.body.canopy.proof.challenges[0];
   const prover = createProver(challenge);
   const { root } = prover.commit();
-  const commit = await ask(`${u}/povw/commit`, { method: 'POST', token, json: { roots: { [made.gpu]: root } } });
+  const commit = await ask(`${u}/povw/commit`, { method: 'POST', token, json: { roots: { [gpu]: root } } });
   const walkOf = prover.walk(commit.body.nonce2);
-  const walk = await ask(`${u}/povw/walk`, { method: 'POST', token, json: { walks: { [made.gpu]: walkOf } } });
-  const openings = bend({ [made.gpu]: prover.open(walk.body.samples[made.gpu]) });
-  const verify = await ask(`${u}${suffix}`, { method: 'PUT', token, json: { canopy: { openings } } });
-  return { ...made, claim, commit, walk, verify, proofs: [{ gpuUuid: made.gpu, root, digest: walkOf.digest }] };
+  const walk = await ask(`${u}/povw/walk`, { method: 'POST', token, json: { walks: { [gpu]: walkOf } } });
+  const samples = walk.body.samples[gpu];
+  const by = { profile: challenge.profile, seed: seedOf(challenge.binding), samples };
+  const openings = openingsToBinary(by, prover.open(samples));
+  if (!openings) throw new Error('honest openings have a binary form');
+  const proofs = [{ gpuUuid: gpu, root, digest: walkOf.digest }];
+  const answers = [claim, commit, walk].map(({ body }) => JSON.stringify(body));
+  return { ...made, challenge, claim, commit, walk, openings, proofs, answers };
 }
+const put = (u: string, gpu: string, token: string, body: Uint8Array<ArrayBuffer>) =>
+  ask(`${u}/povw/openings/${gpu}`, { method: 'PUT', token, body });
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** The whole conversation; `bend` spoils the openings. */
+async function launched(
+  suffix = '',
+  isPublic = true,
+  logPort = 8001,
+  bend = (openings: Uint8Array): Uint8Array => openings,
+) {
+  const made = await walked(suffix, isPublic, logPort);
+  const { gpu, token, u } = made;
+  const bytes = new Uint8Array(bend(made.openings));
+  expect(await put(u, gpu, token, bytes)).toEqual({ status: 200, body: { sha256: sha256(bytes) } });
+  const json = { canopy: { openings: { [gpu]: sha256(bytes) } } };
+  const verify = await ask(`${u}${suffix}`, { method: 'PUT', token, json });
+  return { ...made, verify };
+}
+
+const sharedSecretOf = (validatorKey: string): Buffer =>
+  diffieHellman({
+    privateKey: keys.privateKey,
+    publicKey: createPublicKey({
+      key: Buffer.concat([Buffer.from('302a300506032b656e032100', 'hex'), Buffer.from(validatorKey, 'hex')]),
+      format: 'der',
+      type: 'spki',
+    }),
+  });
 
 test.each(['', '/graval'])(
   'a launch over %p: token, claim, proof, secret, activation',
@@ -219,19 +256,8 @@ test.each(['', '/graval'])(
         trust_level: 'simulated',
       },
     });
-    const sharedSecret = diffieHellman({
-      privateKey: keys.privateKey,
-      publicKey: createPublicKey({
-        key: Buffer.concat([
-          Buffer.from('302a300506032b656e032100', 'hex'),
-          Buffer.from(claim.body.canopy.validator_pubkey, 'hex'),
-        ]),
-        format: 'der',
-        type: 'spki',
-      }),
-    });
     const secret = openSessionSecret({
-      sharedSecret,
+      sharedSecret: sharedSecretOf(claim.body.canopy.validator_pubkey),
       nonce2: commit.body.nonce2,
       proofs,
       sealed: verify.body.canopy.sealed_secret,
@@ -259,13 +285,106 @@ test.each(['', '/graval'])(
 
 test('a proof with a changed byte is 403, and the instance is gone with its code', async () => {
   const { instanceId, verify } = await launched('', true, 8001, (openings) =>
-    JSON.parse(JSON.stringify(openings).replace(/"data":"../, '"data":"zz')),
+    openings.map((byte, at) => (at === 3 ? byte ^ 1 : byte)),
   );
   expect(verify.status).toBe(403);
   const audited = async () =>
     (await database.knex('instance_audit').where({ instance_id: instanceId }).first())?.removal_code;
   while ((await audited()) === null) await new Promise((resolve) => setImmediate(resolve));
   expect(await audited()).toBe('proof_wrong');
+}, 60_000);
+
+test('the session secret is in no answer before the verdict: it does not exist', async () => {
+  const { answers, gpu, instanceId, openings, proofs, token, u, commit, claim } = await walked();
+  answers.push(JSON.stringify((await put(u, gpu, token, new Uint8Array(openings))).body));
+  const rowNow = () => database.knex('instances').where({ instance_id: instanceId }).first();
+  expect(await rowNow()).toMatchObject({ verified: false, session_secret_sealed: null });
+  expect((await ask(`${u}/activate`, { token })).status).toBe(403);
+  const json = { canopy: { openings: { [gpu]: sha256(openings) } } };
+  const { body } = await ask(u, { method: 'PUT', token, json });
+  const secret: string = deps.box.open((await rowNow()).session_secret_sealed, `instance:${instanceId}`);
+  for (const answer of answers) {
+    expect(answer).not.toContain(secret);
+    expect(answer).not.toContain('sealed');
+  }
+  // and once it is there, sealed: not in the clear either, and closed to whoever has another proof
+  expect(JSON.stringify(body)).not.toContain(secret);
+  const open = (over: object) =>
+    openSessionSecret({
+      sharedSecret: sharedSecretOf(claim.body.canopy.validator_pubkey),
+      nonce2: commit.body.nonce2,
+      proofs,
+      sealed: body.canopy.sealed_secret,
+      ...over,
+    });
+  expect(open({})).toBe(secret);
+  expect(() => open({ proofs: [{ gpuUuid: gpu, root: '0'.repeat(64), digest: proofs[0]?.digest ?? '' }] })).toThrow();
+  expect(() => open({ nonce2: '0'.repeat(64) })).toThrow();
+}, 60_000);
+
+test('openings come one GPU at a time, after the walk, of GPUs of the launch, each one content and no more', async () => {
+  const other = 'f'.repeat(32);
+  const { gpu, token, u } = await permitted();
+  const bytes = new Uint8Array([1, 2, 3]);
+  expect((await ask(`${u}/povw/openings/${gpu}`, { method: 'PUT', body: bytes })).status).toBe(401);
+  const notAwaited = { status: 400, body: { detail: 'no openings are awaited' } };
+  expect(await put(u, gpu, token, bytes)).toEqual(notAwaited);
+  await ask(u, { method: 'POST', token, json: claimBody(gpu) });
+  expect(await put(u, gpu, token, bytes)).toEqual(notAwaited);
+
+  const launch = await walked();
+  const put1 = (body: Uint8Array<ArrayBuffer>, uuid = launch.gpu, by = launch.token) => put(launch.u, uuid, by, body);
+  expect((await put1(bytes, launch.gpu, token)).status).toBe(401); // another launch's token
+  expect((await put1(bytes, other)).status).toBe(404);
+  expect((await put1(bytes, launch.gpu.toUpperCase())).status).toBe(422);
+  expect((await put1(new Uint8Array())).status).toBe(400);
+  expect((await put1(new Uint8Array(MAX_OPENINGS_BYTES + 1))).status).toBe(413);
+
+  const finish = (openings?: Record<string, string>) =>
+    ask(launch.u, { method: 'PUT', token: launch.token, json: openings ? { canopy: { openings } } : {} });
+  const missing = {
+    status: 400,
+    body: { detail: expect.stringContaining(`openings of GPU ${launch.gpu} are missing`) },
+  };
+  const hash = sha256(launch.openings);
+  expect(await finish()).toEqual(missing);
+  expect(await finish({ [launch.gpu]: hash })).toEqual(missing);
+  expect(await put1(new Uint8Array(launch.openings))).toEqual({ status: 200, body: { sha256: hash } });
+  expect(await put1(new Uint8Array(launch.openings))).toEqual({ status: 200, body: { sha256: hash } });
+  expect((await put1(bytes)).status).toBe(409);
+  expect(await finish({ [launch.gpu]: sha256(bytes) })).toEqual(missing);
+  expect((await finish({ [launch.gpu]: hash, [other]: hash })).status).toBe(400);
+  expect((await finish({ [launch.gpu]: 'x' })).status).toBe(422);
+
+  // announced, but the put was cut off before its bytes were kept
+  const key = `proofs/${launch.configId}/${hash}`;
+  await deps.blobs.delete(key);
+  expect(await finish({ [launch.gpu]: hash })).toEqual(missing);
+  await put1(new Uint8Array(launch.openings));
+  const first = await finish({ [launch.gpu]: hash });
+  expect(first.status).toBe(200);
+  const again = await finish({ [launch.gpu]: hash }); // its answer was lost on the way
+  expect([again.status, again.body.verified_at]).toEqual([200, first.body.verified_at]);
+}, 60_000);
+
+test('one GPU has one body under way', async () => {
+  const { gpu, token, u, openings } = await walked();
+  const finishing: (() => void)[] = [];
+  const upload = () => {
+    const body = new ReadableStream<Uint8Array>({
+      async start(controller) {
+        controller.enqueue(openings.subarray(0, 10));
+        await new Promise<void>((resolve) => finishing.push(resolve));
+        controller.enqueue(openings.subarray(10));
+        controller.close();
+      },
+    });
+    return ask(`${u}/povw/openings/${gpu}`, { method: 'PUT', token, body, duplex: 'half' });
+  };
+  const uploads = [upload(), upload()];
+  expect((await Promise.race(uploads)).status).toBe(429); // neither has its whole body: only a refusal comes now
+  for (const finish of finishing) finish();
+  expect((await Promise.all(uploads)).map(({ status }) => status)).toEqual(expect.arrayContaining([200, 429]));
 }, 60_000);
 
 test('what is not a permission is refused with the spec’s status', async () => {

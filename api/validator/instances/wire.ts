@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { certificateFingerprint } from '../../../activities/validator/instances/claim-instance.ts';
 import { Refusal } from '../../../workflows/domain/errors.ts';
-import type { GpuOpenings } from '../../../workflows/domain/proof/messages.ts';
 import { CANOPY_TRANSPORT, INSTANCE_PORT } from '../../../workflows/domain/protocol/canopy-transport.ts';
 import type { ClaimInput } from '../../../workflows/validator/instances/messages.ts';
 import { wireUuid } from '../../http/wire-types.ts';
@@ -88,12 +87,12 @@ function assertCertificate(pem: string): void {
 export const commitBody = z.object({ roots: z.record(gpuUuid(), hex(32)) });
 export const walkBody = z.object({ walks: z.record(gpuUuid(), z.object({ digest: hex(32), trace_root: hex(32) })) });
 
-/** Openings are megabytes: their inside is the verifier's to judge, not a schema's. */
-const openings = z.record(
-  gpuUuid(),
-  z.custom<GpuOpenings>((value) => typeof value === 'object' && value !== null),
-);
-export const proofBody = z.looseObject({ canopy: z.looseObject({ openings: openings.optional() }).optional() });
+/** Openings themselves come one GPU at a time and are the verifier's to judge (openings-routes.ts). */
+export const proofBody = z.looseObject({
+  canopy: z.looseObject({ openings: z.record(gpuUuid(), hex(32)).optional() }).optional(),
+});
+export const openingsPath = z.object({ configId: z.string(), gpuUuid: gpuUuid() });
+export const openingsResponse = z.object({ sha256: hex(32) });
 
 export const logsQuery = z.object({
   backfill: z

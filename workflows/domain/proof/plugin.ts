@@ -1,4 +1,11 @@
-import type { FillSampleIndex, GpuVerdict, PovwChallenge, TrustLevel, WalkSampleIndex } from './messages.ts';
+import type {
+  FillSampleIndex,
+  GpuVerdict,
+  PovwBinding,
+  PovwChallenge,
+  TrustLevel,
+  WalkSampleIndex,
+} from './messages.ts';
 
 /**
  * A verifier plug-in in four operations (spec/sdk-and-runtime.md §5.8): begin, two steps, finish; `probe` for what runs.
@@ -33,17 +40,36 @@ export interface BeginProof {
   gpus: ProvenGpu[];
 }
 
+/** Where one GPU's proof file lies (docs/proof.md "Proof file"): whoever has it and the binding checks the proof again. */
+export interface ProofFileRef {
+  key: string;
+  sha256: string;
+}
+/** With what S is computed from. */
+export interface ProofRecord extends ProofFileRef {
+  binding: PovwBinding;
+}
+
 /** What is recorded with the instance or node and shown on every screen. */
 export interface ProofSummary {
   trustLevel: TrustLevel;
-  gpus: { gpuUuid: string; bytesFilled: number; samplesChecked: number; verified: boolean; reason: string | null }[];
+  gpus: {
+    gpuUuid: string;
+    bytesFilled: number;
+    samplesChecked: number;
+    verified: boolean;
+    reason: string | null;
+    /** null when there was nothing to record: no openings came */
+    record?: ProofRecord | null;
+  }[];
   fillMs: number | null;
   walkMs: number | null;
 }
 
+export type RecordedVerdict = GpuVerdict & { record?: ProofFileRef | null };
 export type ProofVerdict =
-  | { verified: true; trustLevel: TrustLevel; verdicts: GpuVerdict[] }
-  | { verified: false; reason: string; verdicts: GpuVerdict[] };
+  | { verified: true; trustLevel: TrustLevel; verdicts: RecordedVerdict[] }
+  | { verified: false; reason: string; verdicts: RecordedVerdict[] };
 
 /** Queue `validator`: quick draws. `elapsedMs` is measured at the API edge, from the previous answer to this request. */
 export interface ProofSessionActivities {

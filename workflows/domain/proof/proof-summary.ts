@@ -22,6 +22,7 @@ export function summariseProof(
         samplesChecked: found?.verified ? found.samplesChecked : 0,
         verified: found?.verified ?? false,
         reason: found ? (found.verified ? null : found.reason) : 'not_checked',
+        record: found?.record ? { ...found.record, binding: challenge.binding } : null,
       };
     }),
     fillMs,

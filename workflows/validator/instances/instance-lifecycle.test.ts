@@ -17,6 +17,7 @@ import { TASK_QUEUES } from '../../task-queues.ts';
 import type { instanceLifecycle } from './instance-lifecycle.ts';
 import {
   activateInstance,
+  announceOpenings,
   claimInstance,
   instanceStatus,
   removeInstance,
@@ -73,7 +74,7 @@ const claim = (over: Partial<ClaimInput> = {}): ClaimInput => ({
   ...over,
 });
 const samples = { [GPU]: { fill: [], walk: [] } };
-const openings = { key: 'k', sha256: 's' };
+const openings = { [GPU]: { key: 'k', sha256: 's' } };
 
 let env: TestWorkflowEnvironment;
 let workers: Worker[] = [];
@@ -361,6 +362,51 @@ test('a step out of its order is refused, and the same step again gets the first
       'auth.unauthorized',
     );
     expect(await codeOf(handle.executeUpdate(submitWalk, { args: [walk] }))).toBe('proof.not_awaited');
+  });
+});
+
+test('openings are announced after the walk, of a GPU of the launch, one content each', async () => {
+  const { activities } = outside();
+  await withLaunch(activities, async ({ handle }) => {
+    const announce = (sha256: string, gpuUuid = GPU) =>
+      codeOf(handle.executeUpdate(announceOpenings, { args: [{ gpuUuid, sha256 }] }));
+    expect(await announce('one')).toBe('proof.not_awaited');
+    await walked(handle);
+    expect(await announce('one', 'b'.repeat(32))).toBe('resource.not_found');
+    const both = await Promise.all([announce('one'), announce('two')]);
+    expect(both).toEqual(expect.arrayContaining([null, 'resource.conflict']));
+    const [kept] = Object.values((await handle.query(instanceStatus)).openings ?? {});
+    expect(await announce(kept ?? '')).toBeNull();
+    await handle.executeUpdate(submitProof, { args: [proof] });
+    expect(await announce(kept ?? '')).toBeNull();
+    expect(await announce('three')).toBe('proof.not_awaited');
+  });
+});
+
+test('a proof that cannot be begun for these GPUs is the claim’s refusal, with its text, and no fault of ours', async () => {
+  const { activities, forgotten } = outside({
+    beginProof: async () => {
+      throw ApplicationFailure.nonRetryable('no profile for GPU type x', 'request.invalid');
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    expect(await codeOf(claimed(handle))).toBe('request.invalid');
+    expect(await resultInSkippedTime(env, handle)).toBe('claim_refused');
+    expect(forgotten).toEqual([
+      expect.objectContaining({ evidence: expect.objectContaining({ refused: 'no profile for GPU type x' }) }),
+    ]);
+  });
+});
+
+test('a type whose own limits are longer than the network’s deadline has that long', async () => {
+  const { activities } = outside({ beginProof: async () => session({ deadlineMs: deadlines.proofMs + 60_000 }) });
+  await withLaunch(activities, async ({ handle }) => {
+    await walked(handle);
+    await env.sleep(deadlines.proofMs + 30_000);
+    await handle.executeUpdate(submitProof, {
+      args: [{ ...proof, receivedAtMs: await env.currentTimeMs() }],
+    });
+    expect((await handle.query(instanceStatus)).status).toBe('verified');
   });
 });
 

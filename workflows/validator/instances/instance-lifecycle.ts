@@ -26,6 +26,7 @@ import { instanceChanged } from '../chutes/messages.ts';
 import { conductLaunch } from './launch-conversation.ts';
 import {
   activateInstance,
+  announceOpenings,
   claimInstance,
   instanceStatus,
   removeInstance,
@@ -92,6 +93,7 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
   setHandler(claimInstance, conversation.claim.answer, { validator: conversation.claim.validate });
   setHandler(submitCommit, conversation.commit.answer, { validator: conversation.commit.validate });
   setHandler(submitWalk, conversation.walk.answer, { validator: conversation.walk.validate });
+  setHandler(announceOpenings, conversation.announce.answer, { validator: conversation.announce.validate });
   setHandler(submitProof, conversation.prove.answer, { validator: conversation.prove.validate });
   setHandler(activateInstance, conversation.activate.answer, { validator: conversation.activate.validate });
   setHandler(requestRemoval, ({ code, evidence }) => remove(code, evidence));
@@ -184,7 +186,8 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
   try {
     await awaitStep(() => state.claimedAtMs !== null, input.permittedAtMs + deadlines.claimMs, 'claim_timeout');
     const claimedAtMs = state.claimedAtMs ?? 0;
-    await awaitStep(() => conversation.hasProof() || isServing(), claimedAtMs + deadlines.proofMs, 'proof_timeout');
+    const proofMs = Math.max(deadlines.proofMs, state.session?.deadlineMs ?? 0); // a type's own limits may be longer
+    await awaitStep(() => conversation.hasProof() || isServing(), claimedAtMs + proofMs, 'proof_timeout');
     await awaitStep(isServing, claimedAtMs + deadlines.activationMs, 'activation_timeout');
     await supervise();
   } catch (err) {

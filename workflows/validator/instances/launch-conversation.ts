@@ -55,6 +55,7 @@ export interface LaunchContext {
 
 type Commit = { roots: Record<string, string>; receivedAtMs: number };
 type Walk = { walks: Record<string, { digest: string; trace_root: string }>; receivedAtMs: number };
+type Announcement = { gpuUuid: string; sha256: string };
 type Proof = { openings: OpeningsRefs | null; receivedAtMs: number };
 
 export function conductLaunch({ input, state, become, remove, tellChute }: LaunchContext) {
@@ -106,8 +107,11 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
     const transportPublicKey = claim.transportPublicKey ?? '';
     const session = await write(() => beginProof({ plugin, configId, minerHotkey, transportPublicKey, gpus })).catch(
       (err: unknown) => {
-        log.error('instance.proof_not_begun', { ...ids, err: String(err) });
-        throw giveUp('claim');
+        const refusal = refusalOf(err);
+        if (!refusal) log.error('instance.proof_not_begun', { ...ids, err: String(err) });
+        if (!refusal) throw giveUp('claim');
+        remove('claim_refused', { refused: refusal.detail });
+        throw refuse(refusal.code, refusal.detail);
       },
     );
     state.session = session;
@@ -154,6 +158,25 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
     return { samples };
   }
 
+  function announce({ gpuUuid, sha256 }: Announcement): void {
+    demandAnnounceable({ gpuUuid, sha256 }); // again: two may have passed the validator before either got here
+    state.openings = { ...state.openings, [gpuUuid]: sha256 };
+  }
+  function demandAnnounceable({ gpuUuid, sha256 }: Announcement): void {
+    const known = state.openings?.[gpuUuid];
+    demand(state.status === 'walked' || known === sha256, 'proof.not_awaited', 'no openings are awaited');
+    demand(
+      state.session?.challenges.some(({ binding }) => binding.gpuUuid === gpuUuid) ?? false,
+      'resource.not_found',
+      `GPU ${gpuUuid} is not part of this launch`,
+    );
+    demand(
+      known === undefined || known === sha256,
+      'resource.conflict',
+      `other openings of GPU ${gpuUuid} were sent before`,
+    );
+  }
+
   async function prove({ openings, receivedAtMs }: Proof): Promise<{ verifiedAt: string }> {
     const session = sessionNow();
     const before = state.status;
@@ -170,11 +193,11 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
       become(before);
       throw refuse('gpu.busy', 'the proof could not be checked now, send it again');
     }
+    const summary = summariseProof(session, verdict, state.fillMs ?? null, state.walkMs ?? null);
     if (!verdict.verified) {
-      remove('proof_wrong', { reason: verdict.reason, verdicts: verdict.verdicts });
+      remove('proof_wrong', { reason: verdict.reason, proof: summary });
       throw refuse('proof.refused', `PoVW: proof verification failed: ${verdict.reason}`);
     }
-    const summary = summariseProof(session, verdict, state.fillMs ?? null, state.walkMs ?? null);
     const { verifiedAtMs } = await write(() => recordVerified({ instanceId, summary })).catch((err: unknown) => {
       become(before);
       throw refusalOf(err) ? err : refuse('service.unavailable', 'the proof could not be recorded, send it again');
@@ -253,6 +276,7 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
       validate: (input: Walk): void =>
         demand(state.status === 'committed' || walks.isRepeat(input), 'proof.not_awaited', 'no walk is awaited'),
     },
+    announce: { answer: announce, validate: demandAnnounceable },
     prove: {
       answer: proofs.answer,
       validate: (input: Proof): void =>

@@ -51,6 +51,8 @@ export interface InstanceState {
   /** measured at the edge, for the record of the proof */
   fillMs?: number;
   walkMs?: number;
+  /** by GPU, SHA-256 of the openings that may be stored: one content each */
+  openings?: Record<string, string>;
   /** how long an active instance has been seen not to serve; time nobody looked does not count */
   silentMs?: number;
   removal: { code: RemovalCode; evidence: Record<string, unknown> } | null;
@@ -75,6 +77,8 @@ export const submitWalk = defineUpdate<
   { samples: NonNullable<ProofSession['samples']> },
   [{ walks: Record<string, { digest: string; trace_root: string }>; receivedAtMs: number }]
 >('submitWalk');
+/** Asked before openings are stored. 400 while none are awaited, 404 for a GPU of no concern here, 409 for a second content. */
+export const announceOpenings = defineUpdate<void, [{ gpuUuid: string; sha256: string }]>('announceOpenings');
 export const submitProof = defineUpdate<
   { verifiedAt: string },
   [{ openings: OpeningsRefs | null; receivedAtMs: number }]
