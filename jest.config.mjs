@@ -1,4 +1,4 @@
-/** What compiles gpu/: a run of its own (`npm test -- --only native`). */
+/** What compiles gpu/: a run of its own (`npm test -- --only native`), with every `*.native.test.ts`. */
 export const NATIVE = ['infra/dev/build-gpu\\.test', 'activities/clients/graval\\.test'];
 
 /** ESM + TypeScript through swc; real servers come from the global setup, once per run. */
@@ -12,7 +12,7 @@ export default {
     ],
   },
   testMatch: ['**/*.test.ts'],
-  testPathIgnorePatterns: ['/node_modules/', '/.canopy/', '\\.e2e\\.test\\.ts$', ...NATIVE],
+  testPathIgnorePatterns: ['/node_modules/', '/.canopy/', '\\.(e2e|native)\\.test\\.ts$', ...NATIVE],
   modulePathIgnorePatterns: ['<rootDir>/.canopy'],
   watchPathIgnorePatterns: ['<rootDir>/.canopy'],
   globalSetup: '<rootDir>/workers/testing/global-setup.mjs',

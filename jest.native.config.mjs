@@ -4,7 +4,7 @@ import base, { NATIVE } from './jest.config.mjs';
 const { globalSetup: _setup, globalTeardown: _teardown, ...rest } = base;
 export default {
   ...rest,
-  testMatch: NATIVE.map((path) => `**/${path.replaceAll('\\', '')}.ts`),
+  testMatch: [...NATIVE.map((path) => `**/${path.replaceAll('\\', '')}.ts`), '**/*.native.test.ts'],
   testPathIgnorePatterns: ['/node_modules/', '/.canopy/'],
   testTimeout: 300_000,
 };

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { loadHotkey } from '../activities/clients/hotkey.ts';
 import { createLogger } from '../activities/clients/log.ts';
 import { connectDatabase } from '../activities/clients/postgres.ts';
+import { findProverEngine } from '../activities/clients/prover-engine.ts';
 import { SecretBox } from '../activities/clients/secret-box.ts';
 import { connectTemporal } from '../activities/clients/temporal.ts';
 import { ArchiveCache } from '../activities/miner/compute/archive-cache.ts';
@@ -39,6 +40,7 @@ const config = loadMinerConfig(process.env);
 const log = createLogger(PROGRAM, config.CANOPY_LOG_LEVEL);
 const workDir = resolve(config.CANOPY_WORK_DIR);
 await mkdir(workDir, { recursive: true });
+await findProverEngine(config.CANOPY_GRAVAL ?? null); // found to be wrong here, not by every launch
 const hotkey = await loadHotkey(config.CANOPY_MINER_SEED.reveal());
 const namespace = config.CANOPY_TEMPORAL_NAMESPACE ?? minerNamespace(hotkey.address);
 const db = connectDatabase({
@@ -121,9 +123,10 @@ await runWorkers({
 });
 
 function computeDriver(
-  { CANOPY_COMPUTE, CANOPY_RUNTIME_DIR, CANOPY_REGISTRY, CANOPY_PODMAN_NETWORK }: MinerConfig,
+  { CANOPY_COMPUTE, CANOPY_RUNTIME_DIR, CANOPY_REGISTRY, CANOPY_PODMAN_NETWORK, CANOPY_GRAVAL }: MinerConfig,
   source: ValidatorClient,
 ): ComputeDriver {
+  const graval = CANOPY_GRAVAL ? { graval: CANOPY_GRAVAL } : {};
   if (CANOPY_COMPUTE === 'podman') {
     if (!CANOPY_RUNTIME_DIR)
       throw new Error('Configuration is not usable:\n  CANOPY_RUNTIME_DIR is missing (CANOPY_COMPUTE is podman)');
@@ -132,6 +135,7 @@ function computeDriver(
       minerHotkey: hotkey.address,
       runtimeDir: resolve(CANOPY_RUNTIME_DIR),
       network: CANOPY_PODMAN_NETWORK,
+      ...graval,
       ...(CANOPY_REGISTRY ? { registry: CANOPY_REGISTRY } : {}),
     });
   }
@@ -140,7 +144,7 @@ function computeDriver(
     dir: join(workDir, 'archives'),
     download: (imageId, signal) => source.download(`/images/${imageId}/archive`, 'registry', signal),
   });
-  return createProcessDriver({ workDir, entry: join(root, 'api/instance/main.ts'), archives });
+  return createProcessDriver({ workDir, entry: join(root, 'api/instance/main.ts'), archives, ...graval });
 }
 
 function portRange(text: string): { first: number; last: number } {

@@ -136,7 +136,7 @@ const QUERY = 'uuid,name,memory.total,clocks.max.sm,compute_cap,ecc.mode.current
 async function askNvidiaSmi(isOptional: boolean): Promise<string | null> {
   try {
     const args = [`--query-gpu=${QUERY}`, '--format=csv,noheader,nounits'];
-    return (await promisify(execFile)('nvidia-smi', args, { timeout: 30_000 })).stdout;
+    return (await promisify(execFile)('nvidia-smi', args, { timeout: 30_000, env: process.env })).stdout;
   } catch (err) {
     if (isOptional && (err as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new Error(

@@ -39,8 +39,8 @@ export async function buildGpu({
   const program = join(dir, 'graval');
   if (await isFile(program)) return program;
   const [cmake, compiler] = await Promise.all([findOnPath('cmake'), findOnPath('g++')]);
-  const missing = [cmake ? '' : 'cmake', compiler ? '' : 'g++'].filter((name) => name !== '');
-  if (missing.length > 0) {
+  if (!cmake || !compiler) {
+    const missing = [cmake ? '' : 'cmake', compiler ? '' : 'g++'].filter((name) => name !== '');
     throw new Error(`Missing for graval: ${missing.join(' ')}. Debian: apt-get install cmake g++ make.`);
   }
   await mkdir(toolsDir, { recursive: true });
@@ -48,7 +48,7 @@ export async function buildGpu({
   const work = await mkdtemp(join(toolsDir, 'graval-build-'));
   try {
     report(`building graval ${cuda ? 'with CUDA' : 'without CUDA'} into ${dir}`);
-    await command('cmake', [
+    await command(cmake, [
       '-S',
       SOURCES,
       '-B',
@@ -57,7 +57,7 @@ export async function buildGpu({
       '-DBUILD_TESTING=OFF',
       ...cudaOptions(nvcc),
     ]);
-    await command('cmake', ['--build', work, '--target', 'graval', '--parallel', '2']);
+    await command(cmake, ['--build', work, '--target', 'graval', '--parallel', '2']);
     const finished = join(work, 'finished');
     await mkdir(finished);
     await copyFile(join(work, 'graval'), join(finished, 'graval'));

@@ -7,6 +7,7 @@ import { migrate, type Schema } from '../migrations/migrate.ts';
 import { drainMiner, undrainMiner, type DrainContext } from './drain-miner.ts';
 import { lockDirectory } from './lock-directory.ts';
 import { loadNetworkState, type NetworkState } from './network-state.ts';
+import { prepareProver, type NativeProver } from './native-prover.ts';
 import { ProcessTable } from './process-table.ts';
 import { BUCKET, planPrograms, S3_ACCESS_KEY, type ProgramPlan } from './programs.ts';
 import { bar } from './reporter.ts';
@@ -23,6 +24,8 @@ export interface NetworkOptions {
   port?: number;
   compute: 'podman' | 'process' | 'auto';
   gpus: string | null;
+  /** build and use `graval` where that is possible */
+  native: boolean;
 }
 
 /** A process ended by itself. Without its stores, or when programs keep ending, the network cannot go on. */
@@ -58,6 +61,7 @@ export class LocalNetwork {
   #lock: (() => Promise<void>) | null = null;
   #state: NetworkState | null = null;
   #compute: Compute | null = null;
+  #prover: Promise<NativeProver> | null = null;
   #toolsBin = '';
   #isServing = false;
   #onCrash: (crash: Crash) => void = () => {};
@@ -79,6 +83,11 @@ export class LocalNetwork {
   get compute(): Compute {
     if (!this.#compute) throw new Error('the network is not prepared');
     return this.#compute;
+  }
+  /** What makes the proofs of GPUs; built since `prepare`, while everything else comes up. */
+  get prover(): Promise<NativeProver> {
+    if (!this.#prover) throw new Error('the network is not prepared');
+    return this.#prover;
   }
   /** Folder of the temporal binary, for commands a person pastes. */
   get toolsBin(): string {
@@ -119,6 +128,11 @@ export class LocalNetwork {
       await rm(await reachablePostgresDir(join(dataDir, 'postgres')), { recursive: true, force: true });
     }
     await mkdir(this.logsDir, { recursive: true });
+    this.#prover = prepareProver({
+      native: this.#options.native,
+      toolsDir: join(dataDir, 'tools'),
+      logFile: join(this.logsDir, 'graval-build.log'),
+    });
     this.#state = await loadNetworkState(dataDir, this.#options.port);
     const tools = await ensureTools(join(dataDir, 'tools'), note);
     this.#toolsBin = dirname(tools.temporal);
@@ -226,6 +240,8 @@ export class LocalNetwork {
       ]),
     );
     const { urls } = this;
+    note('waiting for the build of graval');
+    const { graval } = await this.prover;
     const plans = planPrograms({
       state,
       dataDir: this.dataDir,
@@ -242,6 +258,7 @@ export class LocalNetwork {
       runtimeDir: this.compute.runtimeDir,
       containerEnv: this.compute.env,
       simulatedGpus: this.#options.gpus,
+      graval,
       services: [
         { name: 'Temporal UI', kind: 'http', url: urls.temporalUi, healthUrl: urls.temporalUi },
         ...(urls.registry ? [{ name: 'registry', kind: 'store', healthUrl: `http://${urls.registry}/v2/` }] : []),
@@ -316,7 +333,7 @@ export class LocalNetwork {
       );
     }
     this.#stopSignal.abort();
-    await Promise.allSettled(this.#starting);
+    await Promise.allSettled([...this.#starting, this.#prover]); // a build ends by itself in seconds
     const programs = [...this.#programs.values()].map(({ service }) => service);
     note('programs');
     await Promise.all(programs.map((service) => service.stop()));

@@ -15,6 +15,7 @@ interface Flags {
   port?: string;
   compute: NetworkOptions['compute'];
   gpus: string;
+  native: boolean;
 }
 
 const flags = new Command('npm start --')
@@ -28,6 +29,7 @@ const flags = new Command('npm start --')
   .addOption(
     new Option('--compute <driver>', 'how instances run').choices(['auto', 'podman', 'process']).default('auto'),
   )
+  .option('--no-native', 'prove in TypeScript, also where graval can be built')
   .option('--gpus <list>', 'simulated GPUs of the local server', '2xh100_sxm')
   .parse()
   .opts<Flags>();
@@ -38,6 +40,7 @@ const network = new LocalNetwork({
   fresh: flags.fresh === true,
   compute: flags.compute,
   gpus: flags.gpus,
+  native: flags.native,
   ...(flags.port === undefined ? {} : { port: Number(flags.port) }),
 });
 
@@ -62,6 +65,7 @@ try {
   await reporter.stage('programs', 'validator, gateway, sockets, workers, miner, agent', (note) =>
     network.startPrograms(note),
   );
+  reporter.line(`proofs are made by ${(await network.prover).why}`);
   const bootMs = Math.round(performance.now() - startedAt);
   reporter.line(`ready after ${(bootMs / 1000).toFixed(1)} s`);
   const tour = flags.tour ? await runTour(network, reporter) : null;

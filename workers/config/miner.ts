@@ -24,6 +24,8 @@ const schema = z.object({
   CANOPY_REGISTRY: z.string().optional(),
   /** The runtime to inject: folder with `node` and `app/` (see infra/dev/runtime-bundle.ts). */
   CANOPY_RUNTIME_DIR: z.string().optional(),
+  /** The program `graval`, passed on to every instance. Unset: instances prove in TypeScript, simulated GPUs only. */
+  CANOPY_GRAVAL: z.string().startsWith('/').optional(),
   CANOPY_RECONCILE_INTERVAL_MS: milliseconds().default(60_000),
   CANOPY_AUTOSCALE_INTERVAL_MS: milliseconds().default(15_000),
   CANOPY_STUB_DEADLINE_MS: milliseconds().default(1_800_000),

@@ -15,7 +15,13 @@ export interface CreateInput {
   /** all but what the driver itself decides: bind addresses, folders */
   env: Omit<
     RuntimeEnvironment,
-    'CANOPY_BIND_HOST' | 'CANOPY_BIND_PORT' | 'CANOPY_BIND_LOG_PORT' | 'CANOPY_APP_DIR' | 'CANOPY_WORK_DIR' | 'HF_HOME'
+    | 'CANOPY_GRAVAL'
+    | 'CANOPY_BIND_HOST'
+    | 'CANOPY_BIND_PORT'
+    | 'CANOPY_BIND_LOG_PORT'
+    | 'CANOPY_APP_DIR'
+    | 'CANOPY_WORK_DIR'
+    | 'HF_HOME'
   >;
   ports: { primary: number; logging: number };
   limits: ComputeLimits;

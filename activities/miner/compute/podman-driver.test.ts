@@ -28,8 +28,8 @@ const RUNTIME = `
 import { createServer } from 'node:http';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 const tries = (path) => { try { writeFileSync(path, 'x'); return true; } catch { return false; } };
-const { CHUTES_LAUNCH_JWT: token, CANOPY_APP_DIR: appDir, CANOPY_BIND_PORT: port, CANOPY_BIND_HOST: host } = process.env;
-const seen = { token, appDir, fromImage: readFileSync('/app/model.txt', 'utf8'), writesApp: tries('/app/code.py'), writesRoot: tries('/root.txt'), writesTmp: tries('/tmp/t'), writesCache: tries('/cache/c'), hasEntry: existsSync('/canopy/node') };
+const { CHUTES_LAUNCH_JWT: token, CANOPY_APP_DIR: appDir, CANOPY_BIND_PORT: port, CANOPY_BIND_HOST: host, CANOPY_GRAVAL: graval } = process.env;
+const seen = { token, appDir, fromImage: readFileSync('/app/model.txt', 'utf8'), writesApp: tries('/app/code.py'), writesRoot: tries('/root.txt'), writesTmp: tries('/tmp/t'), writesCache: tries('/cache/c'), hasEntry: existsSync('/canopy/node'), graval: readFileSync(graval, 'utf8'), writesGraval: tries(graval) };
 process.on('SIGTERM', () => { console.log('draining'); process.exit(0); });
 createServer((req, res) => res.end(JSON.stringify(seen))).listen(Number(port), host, () => console.log('up'));
 `;
@@ -65,7 +65,13 @@ const describeContainers = (): void => {
     await writeFile(join(dir, 'runtime/app/api/instance/main.ts'), RUNTIME);
     await writeFile(join(dir, 'runtime/app/package.json'), '{"type":"module"}');
     artifact = await buildImage(join(dir, 'rootfs'));
-    driver = createPodmanDriver({ workDir: join(dir, 'work'), minerHotkey: 'miner', runtimeDir: join(dir, 'runtime') });
+    await writeFile(join(dir, 'graval'), 'a program');
+    driver = createPodmanDriver({
+      workDir: join(dir, 'work'),
+      minerHotkey: 'miner',
+      runtimeDir: join(dir, 'runtime'),
+      graval: join(dir, 'graval'),
+    });
   }, 120_000);
 
   afterAll(async () => {
@@ -151,6 +157,8 @@ const describeContainers = (): void => {
       writesTmp: true,
       writesCache: true,
       hasEntry: true,
+      graval: 'a program',
+      writesGraval: false,
     });
     const commandLines = (await run('ps', ['-eo', 'args'])).stdout;
     expect(commandLines).not.toContain('launch-token');

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { RUNTIME_MOUNT } from '../../../workflows/domain/protocol/runtime-env.ts';
+import { GRAVAL_MOUNT, RUNTIME_MOUNT } from '../../../workflows/domain/protocol/runtime-env.ts';
 import { INSTANCE_LOG_PORT, INSTANCE_PORT } from '../../../workflows/domain/protocol/canopy-transport.ts';
 import type { ComputeDriver, ComputeObjectView, ComputeState, CreateInput } from './compute-driver.ts';
 
@@ -11,6 +11,8 @@ export interface PodmanDriverOptions {
   minerHotkey: string;
   /** folder with `node` and `app/`, mounted read-only into every container */
   runtimeDir: string;
+  /** path of the program `graval`, mounted read-only as `GRAVAL_MOUNT` */
+  graval?: string;
   /** registry of references that name none */
   registry?: string;
   /** address of the host on which instance ports are published */
@@ -26,6 +28,7 @@ export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver 
     workDir,
     minerHotkey,
     runtimeDir,
+    graval,
     registry,
     publishAddress = '127.0.0.1',
     network = 'bridge',
@@ -71,12 +74,23 @@ export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver 
       await mkdir(cacheDir, { recursive: true });
       await chmod(cacheDir, 0o1777); // images run as users of their own
       const envFile = join(workDir, `${randomUUID()}.env`);
-      await writeFile(envFile, renderEnv(input, network), { mode: 0o600 });
+      await writeFile(envFile, renderEnv(input, network, graval !== undefined), { mode: 0o600 });
       try {
         const image = imageOf(artifact.reference, artifact.digest, registry);
         await expectOk(
           run(
-            runArguments({ input, name, image, envFile, cacheDir, runtimeDir, minerHotkey, publishAddress, network }),
+            runArguments({
+              input,
+              name,
+              image,
+              envFile,
+              cacheDir,
+              runtimeDir,
+              graval,
+              minerHotkey,
+              publishAddress,
+              network,
+            }),
             signal,
           ),
         );
@@ -128,6 +142,7 @@ interface RunInput {
   envFile: string;
   cacheDir: string;
   runtimeDir: string;
+  graval: string | undefined;
   minerHotkey: string;
   publishAddress: string;
   network: 'bridge' | 'host';
@@ -140,6 +155,7 @@ function runArguments({
   envFile,
   cacheDir,
   runtimeDir,
+  graval,
   minerHotkey,
   publishAddress,
   network,
@@ -180,6 +196,7 @@ function runArguments({
         ]),
     '--volume',
     `${runtimeDir}:${RUNTIME_MOUNT}:ro`,
+    ...(graval === undefined ? [] : ['--volume', `${graval}:${GRAVAL_MOUNT}:ro`]),
     '--volume',
     `${cacheDir}:/cache:rw`,
     '--env-file',
@@ -192,7 +209,7 @@ function runArguments({
 }
 
 /** By file, not by argument: a launch token on a command line is there for every user to read. */
-function renderEnv({ env, artifact, ports }: CreateInput, network: 'bridge' | 'host'): string {
+function renderEnv({ env, artifact, ports }: CreateInput, network: 'bridge' | 'host', hasGraval: boolean): string {
   const isShared = network === 'host';
   const all: Record<string, string> = {
     ...env,
@@ -203,6 +220,7 @@ function renderEnv({ env, artifact, ports }: CreateInput, network: 'bridge' | 'h
     CANOPY_BIND_LOG_PORT: String(isShared ? ports.logging : INSTANCE_LOG_PORT),
     CANOPY_APP_DIR: appDirOf(artifact.workingDir),
     CANOPY_WORK_DIR: '/tmp',
+    ...(hasGraval ? { CANOPY_GRAVAL: GRAVAL_MOUNT } : {}),
   };
   return Object.entries(all)
     .map(([name, value]) => {

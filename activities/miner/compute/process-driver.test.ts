@@ -38,7 +38,7 @@ async function pack(cwd: string, files: string[]): Promise<typeof archive> {
 const PROGRAMS: Record<string, string> = {
   // Drains on SIGTERM: ends by itself with code 0.
   polite:
-    "process.on('SIGTERM', () => { console.log('draining'); process.exit(0); }); console.log('up', process.env.CANOPY_BIND_PORT, require('fs').readFileSync('model.txt', 'utf8')); setInterval(() => {}, 1000);",
+    "process.on('SIGTERM', () => { console.log('draining'); process.exit(0); }); console.log('up', process.env.CANOPY_BIND_PORT, require('fs').readFileSync('model.txt', 'utf8'), process.env.CANOPY_GRAVAL); setInterval(() => {}, 1000);",
   // Deaf, and with a deaf child in its group.
   deaf: "process.on('SIGTERM', () => {}); const { spawn } = require('child_process'); const child = spawn(process.execPath, ['-e', \"process.on('SIGTERM', () => {}); setInterval(() => {}, 1000)\"]); console.log('child', child.pid); setInterval(() => {}, 1000);",
   failing: "console.log('no'); process.exit(3);",
@@ -53,7 +53,13 @@ function driver(program: string, source = archive): ComputeDriver {
       return createReadStream(source.file);
     },
   });
-  return createProcessDriver({ workDir: join(dir, 'work'), entry: join(dir, `${program}.cjs`), archives, pollMs: 10 });
+  return createProcessDriver({
+    workDir: join(dir, 'work'),
+    entry: join(dir, `${program}.cjs`),
+    archives,
+    graval: '/opt/graval',
+    pollMs: 10,
+  });
 }
 
 async function input(n: number, program: string, over: Partial<typeof archive> = {}): Promise<CreateInput> {
@@ -111,7 +117,7 @@ test('starts once, is found by a new worker, drains within its grace and leaves 
   const before = downloads;
   expect(await driver('polite').create(await input(1, 'polite'))).toEqual(started);
   expect(downloads).toBe(before);
-  await until(async () => (await polite.logs(id(1), 1000)).includes('up 31000 weights'));
+  await until(async () => (await polite.logs(id(1), 1000)).includes('up 31000 weights /opt/graval'));
   const successor = driver('polite');
   expect(await successor.inspect(id(1))).toEqual({ state: 'running' });
   expect(await successor.list()).toMatchObject([{ deploymentId: id(1), state: 'running' }]);

@@ -21,6 +21,8 @@ export interface ProcessDriverOptions {
   /** the instance runtime's entry file, started by this process' own Node */
   entry: string;
   archives: ArchiveCache;
+  /** path of the program `graval`, which instances prove with */
+  graval?: string;
   pollMs?: number;
 }
 
@@ -28,7 +30,13 @@ export interface ProcessDriverOptions {
  * Instances as plain processes: no container runtime, no isolation; development only. Each is the leader of a process
  * group of its own and outlives the miner worker. `deployments/<id>/` holds `rootfs`, `work`, `output.log`, `process.json`.
  */
-export function createProcessDriver({ workDir, entry, archives, pollMs = 50 }: ProcessDriverOptions): ComputeDriver {
+export function createProcessDriver({
+  workDir,
+  entry,
+  archives,
+  graval,
+  pollMs = 50,
+}: ProcessDriverOptions): ComputeDriver {
   const root = join(workDir, 'deployments');
   const dirOf = (deploymentId: string): string => {
     if (!/^[0-9a-f-]{36}$/.test(deploymentId)) throw new Error(`not a deployment id: ${deploymentId}`);
@@ -53,7 +61,7 @@ export function createProcessDriver({ workDir, entry, archives, pollMs = 50 }: P
     const archive = await archives.fetch({ imageId, sha256: artifact.sha256, sizeBytes: artifact.sizeBytes }, signal);
     await mkdir(join(dir, 'work'), { recursive: true });
     await unpack(archive, join(dir, 'rootfs'));
-    const identity = await start(dir, environmentOf(input, dir, workDir), entry);
+    const identity = await start(dir, environmentOf(input, dir, workDir, graval), entry);
     await record(dir, identity);
     return { driver: 'process', ...identity };
   }
@@ -113,6 +121,7 @@ function environmentOf(
   { artifact, env, ports, deploymentId }: CreateInput,
   dir: string,
   workDir: string,
+  graval: string | undefined,
 ): Record<string, string> {
   return {
     PATH: process.env.PATH ?? '/usr/local/bin:/usr/bin:/bin',
@@ -126,6 +135,7 @@ function environmentOf(
     CANOPY_BIND_LOG_PORT: String(ports.logging),
     CANOPY_APP_DIR: join(dir, 'rootfs'),
     CANOPY_WORK_DIR: join(dir, 'work'),
+    ...(graval === undefined ? {} : { CANOPY_GRAVAL: graval }),
     CANOPY_DEPLOYMENT_ID: deploymentId,
     [MARK]: dir,
   };

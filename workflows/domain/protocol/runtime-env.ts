@@ -5,6 +5,8 @@
  * image's own command, which the runtime starts as its child.
  */
 export const RUNTIME_MOUNT = '/canopy';
+/** The program `graval` in a container: a read-only mount of one file, where the server has it. */
+export const GRAVAL_MOUNT = '/canopy-graval';
 
 export interface RuntimeEnvironment {
   CHUTES_LAUNCH_JWT: string;
@@ -33,6 +35,8 @@ export interface RuntimeEnvironment {
   CANOPY_APP_DIR: string;
   /** writable directory for logs and temporary files, e.g. `/tmp` */
   CANOPY_WORK_DIR: string;
+  /** path of the program `graval`, which proves the GPUs; absent: TypeScript does */
+  CANOPY_GRAVAL?: string;
   /** seconds in-flight requests get after SIGTERM; default 30 */
   CANOPY_DRAIN_SECONDS?: string;
 }
