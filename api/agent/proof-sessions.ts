@@ -3,7 +3,8 @@ import { Refusal } from '../../workflows/domain/errors.ts';
 import type { PovwChallenge } from '../../workflows/domain/proof/messages.ts';
 import { areSoundSamples } from '../../workflows/domain/proof/verify-openings.ts';
 import type { AgentCommitAnswer, AgentOpenRequest, AgentWalkAnswer } from '../../workflows/domain/protocol/agent.ts';
-import { startGpuProver, whyNotProvable, type GpuProver } from '../../activities/clients/gpu-prover.ts';
+import { whyNotProvable, type GpuProver } from '../../activities/clients/gpu-prover.ts';
+import { startGpuProver } from '../../activities/clients/start-gpu-prover.ts';
 import {
   proverName,
   TYPESCRIPT_ENGINE,

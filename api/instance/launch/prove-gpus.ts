@@ -1,4 +1,5 @@
-import { startGpuProver, type GpuProver } from '../../../activities/clients/gpu-prover.ts';
+import type { GpuProver } from '../../../activities/clients/gpu-prover.ts';
+import { startGpuProver } from '../../../activities/clients/start-gpu-prover.ts';
 import type { ProverEngine } from '../../../activities/clients/prover-engine.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
 import type { LaunchClient } from './launch-client.ts';

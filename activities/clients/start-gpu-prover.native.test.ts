@@ -5,7 +5,7 @@ import { buildGpu } from '../../infra/dev/build-gpu.ts';
 import { drawSamples } from '../../workflows/domain/proof/draw-samples.ts';
 import { PROFILES } from '../../workflows/domain/proof/profiles.ts';
 import { vectorChallenge } from '../../workflows/domain/proof/proof-vectors.ts';
-import { startGpuProver } from './gpu-prover.ts';
+import { startGpuProver } from './start-gpu-prover.ts';
 import { findProverEngine } from './prover-engine.ts';
 import { runningProvers } from './testing/running-provers.ts';
 

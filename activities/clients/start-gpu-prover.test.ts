@@ -8,7 +8,8 @@ import { seedOf } from '../../workflows/domain/proof/povw-hashes.ts';
 import { PROFILES } from '../../workflows/domain/proof/profiles.ts';
 import { vectorChallenge } from '../../workflows/domain/proof/proof-vectors.ts';
 import { verifyOpenings } from '../../workflows/domain/proof/verify-openings.ts';
-import { startGpuProver, whyNotProvable } from './gpu-prover.ts';
+import { whyNotProvable } from './gpu-prover.ts';
+import { startGpuProver } from './start-gpu-prover.ts';
 import { findProverEngine, proverName, TYPESCRIPT_ENGINE } from './prover-engine.ts';
 
 let dir: string;
