@@ -16,8 +16,9 @@ import { createImageStore } from '../activities/validator/images/image-store.ts'
 import { createInstanceActivities } from '../activities/validator/instances/instance-activities.ts';
 import { createMetagraphActivities } from '../activities/validator/metagraph/metagraph-activities.ts';
 import { createNodeActivities } from '../activities/validator/nodes/node-activities.ts';
+import { profilesOf } from '../activities/validator/proof/choose-profile.ts';
+import { loadProfileTable } from '../activities/validator/proof/profile-table.ts';
 import { createProofSessionActivities } from '../activities/validator/proof/proof-session-activities.ts';
-import { PROFILES } from '../workflows/domain/proof/profiles.ts';
 import { TASK_QUEUES } from '../workflows/task-queues.ts';
 import { workflowBundle } from './bundle.ts';
 import { loadValidatorConfig } from './config/validator.ts';
@@ -32,6 +33,8 @@ const [bundle, hotkey, temporal] = await Promise.all([
   loadHotkey(config.CANOPY_VALIDATOR_SEED.reveal()),
   connectTemporal(config.CANOPY_TEMPORAL_ADDRESS, config.CANOPY_TEMPORAL_NAMESPACE),
 ]);
+const rows = config.CANOPY_PROOF === 'povw' ? await loadProfileTable(config.CANOPY_POVW_PROFILES) : [];
+const allowsUnmeasured = config.CANOPY_POVW_ALLOW_UNMEASURED ?? config.CANOPY_MODE !== 'production';
 const db = connectDatabase({
   url: config.CANOPY_DATABASE_URL.reveal(),
   poolMax: config.CANOPY_DATABASE_POOL,
@@ -49,6 +52,11 @@ const registry = config.CANOPY_REGISTRY
   ? connectImageRegistry({ host: config.CANOPY_REGISTRY, insecure: config.CANOPY_REGISTRY_INSECURE })
   : null;
 
+if (config.CANOPY_PROOF === 'povw') {
+  const unmeasured = rows.filter(({ measured }) => measured === null).map(({ gpu }) => gpu);
+  const fields = { event: 'proof.profiles', measured: rows.length - unmeasured.length, unmeasured, allowsUnmeasured };
+  log[unmeasured.length > 0 ? 'warn' : 'info'](fields, 'proof.profiles');
+}
 await ensureValidatorSchedules(temporal.client, { netuid: config.CANOPY_NETUID });
 await runWorkers({
   program: 'validator-worker',
@@ -77,8 +85,7 @@ await runWorkers({
         }),
         createInstanceActivities({ db, box, config }),
         createNodeActivities({ db, blobs, hotkey, config }),
-        // Both plug-ins offered claim no memory: every type proves with the small profile.
-        createProofSessionActivities({ profileFor: () => PROFILES['cpu-dev'] }),
+        createProofSessionActivities({ profileFor: profilesOf({ rows, allowsUnmeasured }) }),
         createMetagraphActivities({ db, file: config.CANOPY_METAGRAPH_FILE }),
         createExportActivities({ db, blobs }),
         createHousekeepingActivities({ db }),

@@ -10,6 +10,8 @@ const schema = z.object({
   CANOPY_S3_BUCKET: z.string(),
   CANOPY_S3_ACCESS_KEY: z.string(),
   CANOPY_S3_SECRET_KEY: secret(/.{1,}/),
+  /** Path of the program `graval` (`npm run build:gpu`), which then checks proofs; unset: this process does. */
+  CANOPY_GRAVAL: z.string().optional(),
   CANOPY_METRICS_PORT: port().default(0),
   CANOPY_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
 });

@@ -73,7 +73,13 @@ const schema = z.object({
   CANOPY_FORGE_PIDS: z.coerce.number().int().min(16).default(4096),
   CANOPY_FORGE_CONCURRENCY: z.coerce.number().int().min(1).max(64).default(1),
 
-  CANOPY_PROOF: z.enum(['none', 'simulated']).default('simulated'),
+  CANOPY_PROOF: z.enum(['none', 'simulated', 'povw']).default('simulated'),
+  /** Table of how plug-in `povw` proves each GPU type; default: gpu/profiles.json of this program. */
+  CANOPY_POVW_PROFILES: z.string().optional(),
+  /** Prove also with rows that no card was calibrated for. Production refuses them unless this says `true`. */
+  CANOPY_POVW_ALLOW_UNMEASURED: flag().optional(),
+  /** How long the file of a proof is kept after no node and no instance has it as its own; evidence of refused ones too. */
+  CANOPY_PROOF_RETENTION_MS: milliseconds().default(7 * 86_400_000),
   /** How often a GPU is proven again. */
   CANOPY_REVERIFY_INTERVAL_MS: milliseconds().default(86_400_000),
   CANOPY_CLAIM_DEADLINE_MS: milliseconds().default(7_200_000),

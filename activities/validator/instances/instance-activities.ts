@@ -1,5 +1,6 @@
 import { cancellationSignal } from '@temporalio/activity';
 import type { Knex } from 'knex';
+import type { ProofPluginName } from '../../../workflows/domain/proof/plugin.ts';
 import type { SecretBox } from '../../clients/secret-box.ts';
 import { claimInstanceRow, type ClaimLaunch, type ClaimOutcome } from './claim-instance.ts';
 import {
@@ -24,7 +25,7 @@ export type Sight =
 export interface InstanceActivityDeps {
   db: Knex;
   box: SecretBox;
-  config: { CANOPY_NETUID: number; CANOPY_PROOF: 'none' | 'simulated' };
+  config: { CANOPY_NETUID: number; CANOPY_PROOF: ProofPluginName };
 }
 
 /** Looks in a row before an instance counts as unseen: one lost packet is no outage. */

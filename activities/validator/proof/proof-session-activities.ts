@@ -5,18 +5,21 @@ import { Refusal } from '../../../workflows/domain/errors.ts';
 import type { PovwProfile } from '../../../workflows/domain/proof/messages.ts';
 import type {
   BeginProof,
+  ProofPluginName,
   ProofSession,
   ProofSessionActivities,
   ProvenGpu,
 } from '../../../workflows/domain/proof/plugin.ts';
 
 export interface ProofSessionDeps {
-  profileFor: (gpu: ProvenGpu) => PovwProfile;
+  /** refuses a GPU that cannot be proven */
+  profileFor: (gpu: ProvenGpu, plugin: ProofPluginName) => PovwProfile;
   random?: (bytes: number) => Uint8Array;
 }
 
-/** Time that signing, sending and storing may take on top of what is timed. */
+/** Time that signing, sending and storing may take on top of what is timed; and for each GPU's openings, 15 MB on a slow line. */
 const SLACK_MS = 60_000;
+const OPENINGS_MS = 10_000;
 
 /**
  * Draws what each step reveals. A step that runs twice draws anew, and the draw that is recorded is the only one the
@@ -44,12 +47,16 @@ export function createProofSessionActivities({
           vramBytes: gpu.vramBytes,
           transportPublicKey: input.transportPublicKey,
         },
-        profile: profileFor(gpu),
+        profile: profileFor(gpu, input.plugin),
       }));
       return {
         ...empty,
         challenges,
-        deadlineMs: limitMs(challenges, 'fillLimitMs') + limitMs(challenges, 'walkLimitMs') + SLACK_MS,
+        deadlineMs:
+          limitMs(challenges, 'fillLimitMs') +
+          limitMs(challenges, 'walkLimitMs') +
+          SLACK_MS +
+          OPENINGS_MS * challenges.length,
       };
     },
 
