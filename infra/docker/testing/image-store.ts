@@ -1,9 +1,10 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { writeContainerConfig } from '../../dev/base-images/container-config.ts';
+import { buildGpu } from '../../dev/build-gpu.ts';
 import { Rootfs } from '../../dev/base-images/rootfs.ts';
 import { findOnPath } from '../../dev/toolchain.ts';
 import { ignoreFileOfThisRepository } from '../ignore-file.ts';
@@ -61,12 +62,15 @@ export class ImageStore {
       await rootfs.addBinary(binary); // for its libraries: it comes with the packages itself
       await rm(join(rootfs.dir, binary));
     }
+    const graval = join(rootfs.dir, 'opt/graval');
+    await mkdir(graval, { recursive: true });
+    await copyFile(await buildGpu({ cuda: false }), join(graval, 'graval'));
     await writeFile(join(base, 'Dockerfile'), 'FROM scratch\nCOPY rootfs/ /\n');
     const common = ['bud', '--quiet', '--network', 'none', '--layers=false'];
     await this.#run('buildah', [...common, '-t', BASE, base]);
     const ignore = join(this.dir, 'ignore');
     await writeFile(ignore, ignoreFileOfThisRepository());
-    const args = [`BASE=${BASE}`, 'NODE_MODULES=copied'].flatMap((arg) => ['--build-arg', arg]);
+    const args = [`BASE=${BASE}`, 'NODE_MODULES=copied', 'GRAVAL=of-base'].flatMap((arg) => ['--build-arg', arg]);
     const file = ['--ignorefile', ignore, '-f', 'infra/docker/Dockerfile'];
     await this.#run('buildah', [...common, ...args, ...file, '-t', IMAGE, '.']);
     return Number(await this.podman('image', 'inspect', '--format', '{{.Size}}', IMAGE));
