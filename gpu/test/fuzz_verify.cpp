@@ -1,4 +1,6 @@
-// Any bytes as a proof file. A proof of a small profile is in the corpus, so that mutations reach every part of it.
+// Any bytes as a proof file. corpus/verify/holds is one that verifies, so that mutations reach every part of it; the other files are
+// what libFuzzer found beside it. For a new format: `graval_test DIR` writes the readable ones anew (both targets); run a libFuzzer
+// build on them for a minute, then keep its `-merge=1 -set_cover_merge=1`.
 #include <cstdint>
 #include <cstdlib>
 

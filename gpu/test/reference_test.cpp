@@ -13,6 +13,7 @@
 #include "hashes.hpp"
 #include "merkle.hpp"
 #include "serve.hpp"
+#include "timed_proof.hpp"
 
 using namespace graval;
 
@@ -219,6 +220,25 @@ void test_serve() {
 #endif
 }
 
+/// What `graval bench --calibrate` makes of a card, here of the CPU with invented rates.
+void test_calibration() {
+  check(edge_for(24'000'000'000) == 8192 && edge_for(48'000'000'000) == 8192 && edge_for(80'000'000'000) == 16384, "n by memory");
+  check(blocks_for(80'000'000'000, 16384) == 284 && blocks_for(24'000'000'000, 8192) == 340, "the blocks reach 95 % of the memory, and no block less would");
+  check(blocks_for(140'000'000'000, 16384) * 16384 * 16384 * 100 >= 140'000'000'000 * 95, "at 141 GB too");
+  check(steps_for(284, 100, 15) == 150000, "a walk of 15 s");
+  check(steps_for(300, 10000, 15) == 6000, "at least 20 rounds of all blocks");
+  check(steps_for(284, 0.001, 15) == 1u << 20, "never more steps than a proof may have");
+  std::string row;
+  // reading a block would take no time: no k is near that, the narrowest is left
+  check(calibrate({"h100_sxm", "card", "580.1", "2030-01-02", 1e9, 5e6, {8, 0, 3, 0, 0, 0}, -1, 0.001}, row) == GRAVAL_OK, "calibrates");
+  check(row.rfind("{\"gpu\":\"h100_sxm\",\"n\":8,\"k\":64,\"blocks\":3,\"steps\":", 0) == 0, "the row has the type and the profile: " + row);
+  check(row.find("\"fill_samples\":128,\"walk_samples\":128,\"fill_limit_ms\":100") != std::string::npos, "a second and a quarter on top of the fill: " + row);
+  check(row.find("\"measured\":{\"card\":\"card\",\"driver\":\"580.1\",\"date\":\"2030-01-02\",\"fill_ms\":") != std::string::npos, "the row has what was measured: " + row);
+  // reading a block takes for ever: the widest
+  check(calibrate({"h100_sxm", "card", "580.1", "2030-01-02", 1e-9, 5e6, {8, 0, 3, 0, 0, 0}, -1, 0.001}, row) == GRAVAL_OK && row.find("\"k\":256,") != std::string::npos, "k follows the rates");
+  check(calibrate({"h100_sxm", "card", "580.1", "2030-01-02", 1e-9, 5e6, {8, 5, 3, 0, 0, 0}, -1, 0.001}, row) == GRAVAL_OK && row.find("\"k\":5,") != std::string::npos, "unless it is given");
+}
+
 /// The seeds of both fuzzers: a proof that holds, and a conversation that goes to its end.
 void write_corpus(const std::string &dir) {
   const auto save = [&](const std::string &name, const std::vector<std::uint8_t> &bytes) {
@@ -271,6 +291,7 @@ int main(int argc, char **argv) {
   check(VECTORS.size() == 2, "both vector files were read");
   test_foresight();
   test_serve();
+  test_calibration();
   check(graval_selftest(-1) == GRAVAL_OK, "the reference agrees with itself");
   std::printf("%s\n", failures == 0 ? "all hold" : "some failed");
   return failures == 0 ? 0 : 1;

@@ -30,13 +30,13 @@ class Args {
     const auto found = values_.find(name);
     return found == values_.end() ? otherwise : found->second;
   }
-  /// A whole number of [-1, 2^32).
-  std::int64_t number(const std::string &name, std::int64_t otherwise) {
+  /// A whole number of [-1, most].
+  std::int64_t number(const std::string &name, std::int64_t otherwise, std::int64_t most = 0xffffffffLL) {
     const auto found = values_.find(name);
     if (found == values_.end()) return otherwise;
     char *end = nullptr;
     const long long value = std::strtoll(found->second.c_str(), &end, 10);
-    if (found->second.empty() || *end != 0 || value < -1 || value > 0xffffffffLL) {
+    if (found->second.empty() || *end != 0 || value < -1 || value > most) {
       fail("--" + name + " is not a number in range: " + found->second);
       return otherwise;
     }

@@ -11,6 +11,7 @@
 #include "json.hpp"
 #ifdef GRAVAL_CUDA
 #include "device_bench.hpp"
+#include "timed_proof.hpp"
 #endif
 
 namespace graval {
@@ -62,6 +63,71 @@ int bench_verifier(Args &args) {
   return EXIT_YES;
 }
 
+#ifdef GRAVAL_CUDA
+int failed(graval_status status, const char *what) {
+  std::fprintf(stderr, "graval bench: %s: %s\n", what, graval_status_name(status));
+  return EXIT_FAILED;
+}
+
+/// UTC.
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[16];
+  std::strftime(text, sizeof text, "%Y-%m-%d", &parts);
+  return text;
+}
+
+/// A whole proof beside what the card's copies and NVIDIA's library do in the same run.
+int report_device(std::uint32_t index, const graval_device_info &info, const DeviceRates &rates, const graval_profile &p) {
+  TimedProof timed;
+  const graval_status status = prove_timed(p, std::int32_t(index), timed);
+  if (status != GRAVAL_OK && status != GRAVAL_REFUSED) return failed(status, "the proof");
+  const double block_bytes = double(p.n) * p.n, step_us = timed.walk_ms * 1e3 / p.steps, floor_us = block_bytes / rates.copy_gbps / 1e3;
+  const double fill_tops = 2 * block_bytes * p.n * (p.blocks > 2 ? p.blocks - 2 : 0) / timed.fill_ms / 1e9;
+  std::printf("%s\n", Json().text("bench", "device").text("card", info.name).text("driver", rates.driver).number("memory_bytes", info.memory_bytes).number("n", p.n)
+                          .number("k", p.k).number("blocks", p.blocks).number("steps", p.steps).measure("filled_share", block_bytes * p.blocks / double(info.memory_bytes))
+                          .measure("fill_seconds", timed.fill_ms / 1e3).measure("fill_tops", fill_tops).measure("library_tops", rates.library_tops)
+                          .measure("fill_share_of_library", fill_tops / rates.library_tops).measure("copy_gb_per_second", rates.copy_gbps)
+                          .measure("walk_seconds", timed.walk_ms / 1e3).measure("step_us", step_us).measure("step_floor_us", floor_us)
+                          .measure("step_over_floor", step_us / floor_us).measure("host_block_us", rates.host_block_us).measure("host_gap", rates.host_block_us / step_us)
+                          .measure("open_seconds", timed.open_ms / 1e3).number("openings_bytes", timed.openings_bytes).flag("verified", status == GRAVAL_OK)
+                          .text("fault", graval_fault_name(timed.fault)).str().c_str());
+  return status == GRAVAL_OK ? EXIT_YES : EXIT_REFUSED;
+}
+
+int bench_device(Args &args) {
+  const std::uint32_t index = args.count("device", 0);
+  graval_profile p = profile_of(args, {0, 0, 0, 20000, 128, 128});
+  const std::int64_t sold = args.number("vram-bytes", 0, std::int64_t(1) << 50);
+  if (args.has("calibrate") && args.text("type").empty()) args.fail("--calibrate needs --type, the ref of the GPU table the row is for");
+  if (sold < 0) args.fail("--vram-bytes is negative");
+  if (!args.error().empty()) return EXIT_USAGE;
+  graval_device_info info{};
+  if (const graval_status status = graval_device(index, &info)) return failed(status, "no NVIDIA GPU of this number");
+  const std::uint64_t vram_bytes = sold > 0 ? std::uint64_t(sold) : info.memory_bytes;
+  if (p.n == 0) p.n = edge_for(vram_bytes);
+  if (p.blocks == 0) p.blocks = std::uint32_t(blocks_for(vram_bytes, p.n));
+  DeviceRates rates{};
+  if (const graval_status status = measure_rates(index, std::uint64_t(p.n) * p.n, rates)) return failed(status, "measuring the card");
+  const std::uint64_t filled = std::uint64_t(p.n) * p.n * p.blocks;
+  if (filled > rates.free_bytes) {
+    std::fprintf(stderr, "graval bench: %u blocks are %.1f GB, and %.1f GB of device %u are free\n", p.blocks, double(filled) / 1e9, double(rates.free_bytes) / 1e9, index);
+    return EXIT_FAILED;
+  }
+  if (!args.has("calibrate")) {
+    if (p.k == 0) p.k = 256;
+    return report_device(index, info, rates, p);
+  }
+  std::string row;
+  const Calibration asked{args.text("type"), info.name, rates.driver, today(), rates.copy_gbps, rates.host_block_us, p, std::int32_t(index), 15};
+  if (const graval_status status = calibrate(asked, row)) return failed(status, "the proof");
+  std::printf("%s\n", row.c_str());
+  return EXIT_YES;
+}
+#endif
+
 }  // namespace
 
 graval_profile profile_of(Args &args, const graval_profile &otherwise) {
@@ -72,18 +138,9 @@ graval_profile profile_of(Args &args, const graval_profile &otherwise) {
 int run_bench(Args &args) {
   if (args.has("verify")) return bench_verifier(args);
 #ifdef GRAVAL_CUDA
-  const std::uint32_t device = args.count("device", 0), steps = args.count("steps", 0), n = args.count("n", 0), k = args.count("k", 0);
-  const std::uint32_t blocks = args.count("blocks", 0);
-  if (!args.error().empty()) return EXIT_USAGE;
-  std::string report;
-  const graval_status status = bench_device(device, {n, k, blocks, steps, 128, 128}, args.has("calibrate"), report);
-  if (status == GRAVAL_OK) {
-    std::printf("%s\n", report.c_str());
-    return EXIT_YES;
-  }
-  std::fprintf(stderr, "graval bench: %s\n", graval_status_name(status));
-  return EXIT_FAILED;
+  return bench_device(args);
 #else
+  if (!args.error().empty()) return EXIT_USAGE;
   std::fprintf(stderr, "graval bench: built without CUDA; --verify measures the verifier\n");
   return EXIT_FAILED;
 #endif

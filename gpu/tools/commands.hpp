@@ -7,6 +7,7 @@ namespace graval {
 
 constexpr int EXIT_YES = 0, EXIT_FAILED = 1, EXIT_REFUSED = 2, EXIT_USAGE = 64;
 
+int run_verify(Args &args);
 int run_vectors(Args &args);
 int run_bench(Args &args);
 /// Profile from --n --k --blocks --steps --fill-samples --walk-samples, each with the default given.
