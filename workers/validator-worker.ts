@@ -88,7 +88,7 @@ await runWorkers({
         createProofSessionActivities({ profileFor: profilesOf({ rows, allowsUnmeasured }) }),
         createMetagraphActivities({ db, file: config.CANOPY_METAGRAPH_FILE }),
         createExportActivities({ db, blobs }),
-        createHousekeepingActivities({ db }),
+        createHousekeepingActivities({ db, blobs, proofRetentionMs: config.CANOPY_PROOF_RETENTION_MS }),
       ),
     },
   ],

@@ -4,6 +4,7 @@ import {
   DeleteObjectCommand,
   GetObjectCommand,
   HeadObjectCommand,
+  ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
   S3ServiceException,
@@ -13,6 +14,10 @@ export interface BlobRef {
   key: string;
   sha256: string;
   sizeBytes: number;
+}
+export interface StoredObject {
+  key: string;
+  modifiedAt: Date;
 }
 export interface BlobStoreOptions {
   endpoint: string;
@@ -98,6 +103,20 @@ export class BlobStore {
       if (isMissing(err)) return null;
       throw err;
     }
+  }
+
+  /** Every object whose key begins so, in pages of at most 1,000, in the order of the keys. */
+  async *list(prefix: string): AsyncGenerator<StoredObject[]> {
+    let token: string | undefined;
+    do {
+      const page = await this.#client.send(
+        new ListObjectsV2Command({ Bucket: this.#bucket, Prefix: prefix, ContinuationToken: token }),
+      );
+      yield (page.Contents ?? []).flatMap(({ Key: key, LastModified: modifiedAt }) =>
+        key !== undefined && modifiedAt ? { key, modifiedAt } : [],
+      );
+      token = page.NextContinuationToken;
+    } while (token !== undefined);
   }
 
   async delete(key: string): Promise<void> {

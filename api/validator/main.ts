@@ -16,6 +16,7 @@ import { instanceRoutes } from './instances/routes.ts';
 import { invocationRoutes } from './invocations/routes.ts';
 import { minerRoutes } from './miner/routes.ts';
 import { nodeRoutes } from './nodes/routes.ts';
+import { proofRoutes } from './proofs/routes.ts';
 
 const config = loadValidatorConfig(process.env);
 const log = createLogger('validator-api', config.CANOPY_LOG_LEVEL);
@@ -47,8 +48,8 @@ const deps: ValidatorDeps = {
   log,
   registry: new Registry(),
 };
-const routers = [imageRoutes, chuteRoutes, minerRoutes, instanceRoutes, nodeRoutes, invocationRoutes].map((routes) =>
-  routes(deps),
+const routers = [imageRoutes, chuteRoutes, minerRoutes, instanceRoutes, nodeRoutes, proofRoutes, invocationRoutes].map(
+  (routes) => routes(deps),
 );
 
 await serve(createValidatorApi(deps, routers), {

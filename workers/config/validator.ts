@@ -79,7 +79,9 @@ const schema = z.object({
   /** Prove also with rows that no card was calibrated for. Production refuses them unless this says `true`. */
   CANOPY_POVW_ALLOW_UNMEASURED: flag().optional(),
   /** How long the file of a proof is kept after no node and no instance has it as its own; evidence of refused ones too. */
-  CANOPY_PROOF_RETENTION_MS: milliseconds().default(7 * 86_400_000),
+  CANOPY_PROOF_RETENTION_MS: milliseconds()
+    .min(3_600_000)
+    .default(7 * 86_400_000),
   /** How often a GPU is proven again. */
   CANOPY_REVERIFY_INTERVAL_MS: milliseconds().default(86_400_000),
   CANOPY_CLAIM_DEADLINE_MS: milliseconds().default(7_200_000),

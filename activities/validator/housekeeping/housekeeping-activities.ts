@@ -1,5 +1,7 @@
 import { cancellationSignal, heartbeat } from '@temporalio/activity';
 import type { Knex } from 'knex';
+import type { BlobStore } from '../../clients/s3.ts';
+import { sweepProofs } from './sweep-proofs.ts';
 
 /** Rows that went, by table. */
 export type Swept = Record<SweptTable, number>;
@@ -19,9 +21,21 @@ const SWEPT = [
 /** So many at once hold their locks for milliseconds. */
 const BATCH = 10_000;
 
-/** Deletes rows that no longer mean anything to anybody. Run twice it deletes what grew old in between. */
-export function createHousekeepingActivities({ db, batch = BATCH }: { db: Knex; batch?: number }) {
+export interface HousekeepingDeps {
+  db: Knex;
+  blobs: Pick<BlobStore, 'list' | 'delete'>;
+  proofRetentionMs: number;
+  batch?: number;
+  nowMs?: () => number;
+}
+
+/** Deletes what no longer means anything to anybody. Run twice it deletes what grew old in between. */
+export function createHousekeepingActivities({ batch = BATCH, ...deps }: HousekeepingDeps) {
+  const { db } = deps;
   return {
+    /** Objects of the proofs' store, by their age and by whose they are. */
+    sweepOldProofs: (): Promise<{ deleted: number }> => sweepProofs(deps),
+
     async sweepOldRows(): Promise<Swept> {
       const swept: Swept = { events: 0, seen_signatures: 0, signup_attempts: 0, quota_usage: 0 };
       for (const { table, isOld } of SWEPT) {

@@ -40,7 +40,11 @@ test.each(['simulated', 'povw'] as const)(
     const blobs = new Blobs();
     const input = await proven(blobs, plugin);
     const first = await verify(blobs, input);
-    const record = { key: expect.stringMatching(/^proofs\/records\/[0-9a-f]{64}$/), sha256: expect.any(String) };
+    const record = {
+      key: expect.stringMatching(/^proofs\/records\/[0-9a-f]{64}$/),
+      sha256: expect.any(String),
+      sizeBytes: expect.any(Number),
+    };
     expect(first).toEqual({
       verified: true,
       trustLevel: plugin,

@@ -80,8 +80,7 @@ async function verdictOnGpu(
   const proof = proofOf(session, challenge, openings);
   if (typeof proof === 'string') return { gpuUuid, verified: false, reason: proof, record: null };
   const verdict: GravalVerdict = await checker.verify(challenge, proof);
-  const { key, sha256 } = await blobs.putByContent(PROOF_FILES, writeProofFile(proof));
-  const record: ProofFileRef = { key, sha256 };
+  const record: ProofFileRef = await blobs.putByContent(PROOF_FILES, writeProofFile(proof));
   return verdict.verified
     ? { gpuUuid, verified: true, samplesChecked: verdict.samplesChecked, record }
     : { gpuUuid, verified: false, reason: verdict.reason, record };

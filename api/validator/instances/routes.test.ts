@@ -28,6 +28,7 @@ import { TASK_QUEUES } from '../../../workflows/task-queues.ts';
 import { createApp } from '../../http/app.ts';
 import type { ValidatorDeps } from '../deps.ts';
 import { insertMiner, insertUser, listen, testDeps } from '../testing/test-api.ts';
+import { proofRoutes } from '../proofs/routes.ts';
 import { instanceRoutes } from './routes.ts';
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -85,7 +86,12 @@ beforeAll(async () => {
   ];
   const running = Promise.all(workers.map((worker) => worker.run()));
   const api = await listen(
-    createApp({ program: 'test', log: deps.log, registry: deps.registry, routers: [instanceRoutes(deps)] }),
+    createApp({
+      program: 'test',
+      log: deps.log,
+      registry: deps.registry,
+      routers: [instanceRoutes(deps), proofRoutes(deps)],
+    }),
   );
   url = api.url;
   owner = await insertUser(database.knex);
@@ -385,6 +391,55 @@ test('one GPU has one body under way', async () => {
   expect((await Promise.race(uploads)).status).toBe(429); // neither has its whole body: only a refusal comes now
   for (const finish of finishing) finish();
   expect((await Promise.all(uploads)).map(({ status }) => status)).toEqual(expect.arrayContaining([200, 429]));
+}, 60_000);
+
+test('anybody reads the recorded proof of an instance, accepted or refused, and what its S is made of', async () => {
+  const honest = await launched();
+  const wrong = await launched('', true, 8001, (openings) => openings.map((byte, at) => (at === 3 ? byte ^ 1 : byte)));
+  while (await database.knex('instances').where({ instance_id: wrong.instanceId }).first())
+    await new Promise((resolve) => setImmediate(resolve)); // its removal leaves the audit row
+  for (const [launch, isAccepted] of [
+    [honest, true],
+    [wrong, false],
+  ] as const) {
+    const path = `/instances/${launch.instanceId}/proofs/${launch.gpu}`;
+    const { body } = await ask(`${path}?format=binding`);
+    const { root = '', digest = '' } = launch.proofs[0] ?? {};
+    expect(body).toMatchObject({
+      version: 'povw/2',
+      gpu_uuid: launch.gpu,
+      verified: isAccepted,
+      reason: isAccepted ? null : expect.stringMatching(/^[a-z_]+$/),
+      binding: launch.challenge.binding,
+      seed: Buffer.from(seedOf(launch.challenge.binding)).toString('hex'),
+      file: { sha256: expect.any(String), size_bytes: expect.any(Number) },
+    });
+    const answer = await fetch(`${url}${path}`);
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'application/octet-stream']);
+    expect(answer.headers.get('content-disposition')).toContain(`attachment; filename=${launch.gpu}-`);
+    const file = Buffer.from(await answer.arrayBuffer());
+    expect([sha256(file), file.length]).toEqual([body.file.sha256, body.file.size_bytes]);
+    for (const part of [body.seed as string, root, digest]) expect(file.includes(Buffer.from(part, 'hex'))).toBe(true);
+  }
+  const { knex } = database;
+  const row = await knex('instances').where({ instance_id: honest.instanceId }).first();
+  await knex('nodes')
+    .where({ uuid: honest.gpu })
+    .update({ proof_summary: JSON.stringify(row.proof_summary) });
+  expect((await ask(`/nodes/${honest.gpu}/proof?format=binding`)).body.binding).toEqual(honest.challenge.binding);
+  expect((await ask(`/nodes/${honest.gpu}/proof`)).status).toBe(200);
+
+  const none = { status: 404, body: { detail: expect.stringContaining('no recorded proof of GPU') } };
+  expect(await ask(`/nodes/${wrong.gpu}/proof`)).toEqual(none);
+  expect(await ask(`/nodes/${'0'.repeat(32)}/proof`)).toEqual(none);
+  expect(await ask(`/instances/${honest.instanceId}/proofs/${wrong.gpu}`)).toEqual(none);
+  expect(await ask(`/instances/${randomUUID()}/proofs/${honest.gpu}`)).toEqual(none);
+  expect((await ask(`/nodes/${honest.gpu}/proof?format=xml`)).status).toBe(422);
+  await deps.blobs.delete(row.proof_summary.gpus[0].record.key);
+  expect(await ask(`/nodes/${honest.gpu}/proof`)).toEqual({
+    status: 404,
+    body: { detail: expect.stringContaining('no longer kept') },
+  });
 }, 60_000);
 
 test('what is not a permission is refused with the spec’s status', async () => {

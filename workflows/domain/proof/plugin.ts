@@ -44,6 +44,7 @@ export interface BeginProof {
 export interface ProofFileRef {
   key: string;
   sha256: string;
+  sizeBytes: number;
 }
 /** With what S is computed from. */
 export interface ProofRecord extends ProofFileRef {

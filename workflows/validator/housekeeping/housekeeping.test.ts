@@ -17,10 +17,15 @@ afterAll(() => env.teardown());
 test('a sweep is tried again, and given up in time for the next one', async () => {
   const swept = { events: 1, seen_signatures: 2, signup_attempts: 3, quota_usage: 4 };
   let failures = 1;
+  let proofFailures = 1;
   const activities: HousekeepingActivities = {
     sweepOldRows: async () => {
       if (failures-- > 0) throw new Error('the database is away');
       return swept;
+    },
+    sweepOldProofs: async () => {
+      if (proofFailures-- > 0) throw new Error('the store is away');
+      return { deleted: 1 };
     },
   };
   const taskQueue = 'housekeeping-test';
@@ -34,6 +39,7 @@ test('a sweep is tried again, and given up in time for the next one', async () =
     env.client.workflow.start<typeof housekeeping>('housekeeping', { taskQueue, workflowId: randomUUID() });
   await worker.runUntil(async () => {
     expect(await (await start()).result()).toEqual(swept);
+    expect(proofFailures).toBeLessThan(0);
     failures = Infinity;
     const failing = await start();
     await expect(failing.result()).rejects.toThrow();
