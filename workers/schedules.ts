@@ -3,10 +3,18 @@ import { metagraphWorkflowId } from '../workflows/ids.ts';
 import { TASK_QUEUES } from '../workflows/task-queues.ts';
 import type { auditExport } from '../workflows/validator/exports/audit-export.ts';
 import type { housekeeping } from '../workflows/validator/housekeeping/housekeeping.ts';
+import type { ProofPluginName } from '../workflows/domain/proof/plugin.ts';
+import type { dueSweeps } from '../workflows/validator/nodes/due-sweeps.ts';
 import type { metagraphSync } from '../workflows/validator/metagraph/metagraph-sync.ts';
 
+export interface ScheduleSettings {
+  netuid: number;
+  /** how GPUs are proven */
+  plugin: ProofPluginName;
+}
+
 /** Every schedule of the validator. The run's workflow id gets a timestamp appended by the server. */
-const validatorSchedules = ({ netuid }: { netuid: number }): ScheduleOptions[] => [
+const validatorSchedules = ({ netuid, plugin }: ScheduleSettings): ScheduleOptions[] => [
   {
     scheduleId: metagraphWorkflowId(netuid),
     spec: { intervals: [{ every: '30 seconds' }] },
@@ -34,6 +42,20 @@ const validatorSchedules = ({ netuid }: { netuid: number }): ScheduleOptions[] =
     },
   },
   {
+    // Each miner has a moment of its own, drawn at random: this only looks whose has come.
+    scheduleId: 'due-sweeps',
+    spec: { intervals: [{ every: '30 seconds' }] },
+    policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '1 minute' },
+    action: {
+      type: 'startWorkflow',
+      workflowType: 'dueSweeps' satisfies (typeof dueSweeps)['name'],
+      workflowId: 'due-sweeps',
+      args: [{ plugin }],
+      taskQueue: TASK_QUEUES.validator,
+      workflowExecutionTimeout: '5 minutes',
+    },
+  },
+  {
     scheduleId: 'housekeeping',
     spec: { intervals: [{ every: '1 hour' }] },
     policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: '10 minutes' },
@@ -49,7 +71,7 @@ const validatorSchedules = ({ netuid }: { netuid: number }): ScheduleOptions[] =
 ];
 
 /** Creates or updates each schedule and runs it once now; two workers starting together agree. */
-export async function ensureValidatorSchedules(client: Client, options: { netuid: number }): Promise<void> {
+export async function ensureValidatorSchedules(client: Client, options: ScheduleSettings): Promise<void> {
   for (const schedule of validatorSchedules(options)) {
     try {
       await client.schedule.create(schedule);

@@ -29,11 +29,16 @@ afterAll(async () => {
 }, 60_000);
 
 test('schedules are made once and updated after, whoever starts second', async () => {
-  for (let start = 0; start < 2; start++) await ensureValidatorSchedules(env.client, { netuid: 64 });
+  for (let start = 0; start < 2; start++)
+    await ensureValidatorSchedules(env.client, { netuid: 64, plugin: 'simulated' });
   const { policies, spec, action } = await env.client.schedule.getHandle('metagraph/64').describe();
   expect(policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 60_000 });
   expect(spec.intervals).toEqual([expect.objectContaining({ every: 30_000 })]);
-  expect(action).toMatchObject({ workflowType: 'metagraphSync', args: [{ netuid: 64 }], taskQueue: 'validator' });
+  expect(action).toMatchObject({
+    workflowType: 'metagraphSync',
+    args: [{ netuid: 64, plugin: 'simulated' }],
+    taskQueue: 'validator',
+  });
   expect(await env.client.schedule.getHandle('housekeeping').describe()).toMatchObject({
     spec: { intervals: [{ every: 3_600_000 }] },
     action: { workflowType: 'housekeeping', taskQueue: 'validator' },
@@ -67,7 +72,7 @@ test('the program starts, reads the metagraph at once, and ends cleanly when tol
   });
   const ended = once(worker, 'exit');
   worker.stdout.resume();
-  const members = () => database.knex('metagraph_nodes').where({ netuid: 64 });
+  const members = () => database.knex('metagraph_nodes').where({ netuid: 64, plugin: 'simulated' });
   while ((await members()).length === 0 && worker.exitCode === null) await sleep(100);
   expect((await members()).map((row: { hotkey: string }) => row.hotkey)).toEqual([hotkey]);
   worker.kill('SIGTERM');

@@ -16,6 +16,7 @@ import { createImageStore } from '../activities/validator/images/image-store.ts'
 import { createInstanceActivities } from '../activities/validator/instances/instance-activities.ts';
 import { createMetagraphActivities } from '../activities/validator/metagraph/metagraph-activities.ts';
 import { createNodeActivities } from '../activities/validator/nodes/node-activities.ts';
+import { createSweepActivities } from '../activities/validator/nodes/sweep-activities.ts';
 import { profilesOf } from '../activities/validator/proof/choose-profile.ts';
 import { loadProfileTable } from '../activities/validator/proof/profile-table.ts';
 import { createProofSessionActivities } from '../activities/validator/proof/proof-session-activities.ts';
@@ -57,7 +58,7 @@ if (config.CANOPY_PROOF === 'povw') {
   const fields = { event: 'proof.profiles', measured: rows.length - unmeasured.length, unmeasured, allowsUnmeasured };
   log[unmeasured.length > 0 ? 'warn' : 'info'](fields, 'proof.profiles');
 }
-await ensureValidatorSchedules(temporal.client, { netuid: config.CANOPY_NETUID });
+await ensureValidatorSchedules(temporal.client, { netuid: config.CANOPY_NETUID, plugin: config.CANOPY_PROOF });
 await runWorkers({
   program: 'validator-worker',
   temporalAddress: config.CANOPY_TEMPORAL_ADDRESS,
@@ -85,6 +86,7 @@ await runWorkers({
         }),
         createInstanceActivities({ db, box, config }),
         createNodeActivities({ db, blobs, hotkey, config }),
+        createSweepActivities({ db, everyMs: config.CANOPY_REVERIFY_INTERVAL_MS }),
         createProofSessionActivities({ profileFor: profilesOf({ rows, allowsUnmeasured }) }),
         createMetagraphActivities({ db, file: config.CANOPY_METAGRAPH_FILE }),
         createExportActivities({ db, blobs }),

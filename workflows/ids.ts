@@ -1,6 +1,7 @@
 /** Workflow ids a person can type: the narrowest thing that needs its steps in order. */
 export const nodeWorkflowId = (gpuUuid: string): string => `node/${gpuUuid}`;
 export const nodeRegistrationWorkflowId = (taskId: string): string => `node-registration/${taskId}`;
+export const sweepWorkflowId = (minerHotkey: string): string => `sweep/${minerHotkey}`;
 export const imageWorkflowId = (imageId: string): string => `image/${imageId}`;
 export const chuteWorkflowId = (chuteId: string): string => `chute/${chuteId}`;
 export const instanceWorkflowId = (instanceId: string): string => `instance/${instanceId}`;

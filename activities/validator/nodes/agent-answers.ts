@@ -38,9 +38,9 @@ export function merged<Value>(answer: AgentAnswer<Record<string, Value>[]>): Age
     : answer;
 }
 
-/** Heartbeats every few seconds while `work` waits for the network. */
-export async function beating<Result>(work: () => Promise<Result>): Promise<Result> {
-  const timer = setInterval(() => heartbeat(), 5000);
+/** Heartbeats every few seconds, with what a new attempt goes on from, while `work` waits for the network. */
+export async function beating<Result>(work: () => Promise<Result>, details?: unknown): Promise<Result> {
+  const timer = setInterval(() => heartbeat(details), 5000);
   try {
     return await work();
   } finally {

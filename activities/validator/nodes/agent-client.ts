@@ -43,10 +43,16 @@ export class AgentClient {
   }
 
   /** The whole answer as text. Never throws for what the agent does. */
-  async call(
+  async call(address: AgentAddress, call: AgentCall): Promise<AgentAnswer<string>> {
+    const answer = await this.callForBytes(address, call);
+    return answer.kind === 'answered' ? { ...answer, value: answer.value.toString('utf8') } : answer;
+  }
+
+  /** The same for an answer that is no text. */
+  async callForBytes(
     { host, port, minerHotkey }: AgentAddress,
     { method, path, body, purpose, withinMs, maxAnswerBytes, signal }: AgentCall,
-  ): Promise<AgentAnswer<string>> {
+  ): Promise<AgentAnswer<Buffer>> {
     if (!this.#allowPrivateHosts && isIP(host) && !isPublicAddress(host))
       return { kind: 'refused', detail: 'the host is not public' };
     const text = body === undefined ? undefined : JSON.stringify(body);
@@ -77,7 +83,7 @@ export class AgentClient {
       }
       const elapsedMs = performance.now() - startedAt;
       if (answer.statusCode >= 200 && answer.statusCode < 300)
-        return { kind: 'answered', value: Buffer.concat(chunks).toString('utf8'), elapsedMs };
+        return { kind: 'answered', value: Buffer.concat(chunks), elapsedMs };
       const isBusy = answer.statusCode >= 500 || answer.statusCode === 429;
       return { kind: isBusy ? 'silent' : 'refused', detail: `the agent answered ${answer.statusCode}` };
     } catch (err) {

@@ -324,16 +324,39 @@ test('openings go to the store as they came, also when the first answer is lost'
   answer = (req, res) => {
     req.resume();
     if (calls++ === 0) req.socket.destroy();
-    else res.end(JSON.stringify({ openings: { [uuid]: { fill: [], walk: [] } } }));
+    else res.end(Buffer.from('openings'));
   };
   expect(
     await run((given) => activities.openOnAgents(given), { ...input, samples: { [uuid]: { fill: [], walk: [] } } }),
   ).toMatchObject({
     kind: 'answered',
-    value: { key: 'proofs/k', sha256: 's' },
+    value: { [uuid]: { key: 'proofs/k', sha256: 's' } },
   });
-  expect(JSON.parse(stored.get('proofs/k') ?? '')).toEqual({ [uuid]: { fill: [], walk: [] } });
+  expect(stored.get('proofs/k')).toBe('openings');
 }, 20_000);
+
+test('openings are asked GPU by GPU, and a new attempt goes on after the last one that was stored', async () => {
+  const { uuid, ...input } = on();
+  const [node] = input.nodes;
+  if (!node) throw new Error('a node');
+  const second = { ...node, uuid: uuidOf() };
+  const asked: unknown[] = [];
+  answer = (req, res) => {
+    const chunks: Buffer[] = [];
+    req.on('data', (chunk: Buffer) => void chunks.push(chunk));
+    req.on('end', () => {
+      asked.push((JSON.parse(Buffer.concat(chunks).toString()) as { gpu_uuid: string }).gpu_uuid);
+      res.end('later');
+    });
+  };
+  const kept = { key: 'proofs/kept', sha256: 'kept' };
+  const result = await new MockActivityEnvironment({ heartbeatDetails: { opened: { [uuid]: kept } } }).run(
+    (given: Parameters<typeof activities.openOnAgents>[0]) => activities.openOnAgents(given),
+    { ...input, nodes: [node, second], samples: {} },
+  );
+  expect(asked).toEqual([second.uuid]);
+  expect(result).toMatchObject({ value: { [uuid]: kept, [second.uuid]: { key: 'proofs/k' } } });
+});
 
 test('releasing is best effort', async () => {
   const { uuid: _uuid, ...input } = on();

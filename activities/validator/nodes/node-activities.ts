@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { cancellationSignal, heartbeat } from '@temporalio/activity';
+import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { Refusal } from '../../../workflows/domain/errors.ts';
@@ -15,13 +15,18 @@ import {
   type NodeRefusal,
 } from '../../../workflows/domain/nodes/node-rules.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
-import type { ProofSession, ProofSummary } from '../../../workflows/domain/proof/plugin.ts';
+import {
+  MAX_OPENINGS_BYTES,
+  type OpeningsRefs,
+  type ProofSession,
+  type ProofSummary,
+} from '../../../workflows/domain/proof/plugin.ts';
 import type { ProvableNode, RegisterNodes } from '../../../workflows/validator/nodes/messages.ts';
 import type { Hotkey } from '../../clients/hotkey.ts';
 import { FOREIGN_KEY_VIOLATION, sqlState, UNIQUE_VIOLATION } from '../../clients/postgres.ts';
 import type { BlobStore } from '../../clients/s3.ts';
 import { beating, hostsOf, merged, parseAnswer, pick } from './agent-answers.ts';
-import { AgentClient, type AgentAnswer, type AgentCall } from './agent-client.ts';
+import { AgentClient, type AgentAddress, type AgentAnswer, type AgentCall } from './agent-client.ts';
 import { whyHostRefused } from './check-host.ts';
 import { NodeStore } from './node-store.ts';
 
@@ -44,13 +49,11 @@ export interface OnAgents {
 }
 
 const SMALL_ANSWER_BYTES = 64 * 1024;
-const OPENINGS_BYTES = 64 * 1024 ** 2;
 const INFO_MS = 12_000;
 const OPEN_TRIES = 4;
 
 const commitAnswer = z.object({ roots: z.record(z.string(), z.string()) });
 const walkAnswer = z.object({ walks: z.record(z.string(), z.object({ digest: z.string(), trace_root: z.string() })) });
-const openAnswer = z.object({ openings: z.record(z.string(), z.unknown()) });
 
 export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.now }: NodeActivityDeps) {
   const store = new NodeStore(db);
@@ -106,6 +109,22 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
       elapsedMs = Math.max(elapsedMs, answer.elapsedMs);
     }
     return { kind: 'answered', value: values, elapsedMs };
+  }
+
+  /** A silent agent is asked a few times more. */
+  async function askAgain(
+    address: AgentAddress,
+    call: Omit<AgentCall, 'signal'>,
+    details: unknown,
+  ): Promise<AgentAnswer<Buffer>> {
+    for (let tries = 1; ; tries++) {
+      const answer = await beating(
+        () => agents.callForBytes(address, { ...call, signal: cancellationSignal() }),
+        details,
+      );
+      if (answer.kind !== 'silent' || tries === OPEN_TRIES) return answer;
+      await beating(() => delay(2000 * tries, undefined, { signal: cancellationSignal() }), details);
+    }
   }
 
   return {
@@ -276,35 +295,31 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
       return merged(answer);
     },
 
-    /** Openings go to the store as they come, under their hash: histories stay small. Not timed, so a lost answer is asked for again. */
+    /** One GPU's openings at a time, each to the store under its hash as it comes: histories and memory stay small. Not timed,
+     * so a lost answer is asked for again; a new attempt goes on after the last GPU that was stored. */
     async openOnAgents({
       samples,
       ...on
-    }: OnAgents & { samples: NonNullable<ProofSession['samples']> }): Promise<
-      AgentAnswer<{ key: string; sha256: string }>
-    > {
-      for (let tries = 1; ; tries++) {
-        const answer = merged(
-          await askAll(
-            on,
-            (uuids) => ({
-              method: 'POST',
-              path: '/povw/open',
-              withinMs: 60_000,
-              maxAnswerBytes: OPENINGS_BYTES,
-              body: { session: on.session, samples: pick(samples, uuids) ?? {} },
-            }),
-            (text, uuids) => pick(parseAnswer(openAnswer, text)?.openings, uuids),
-          ),
-        );
-        if (answer.kind === 'silent' && tries < OPEN_TRIES) {
-          await beating(() => delay(2000 * tries, undefined, { signal: cancellationSignal() }));
-          continue;
-        }
+    }: OnAgents & { samples: NonNullable<ProofSession['samples']> }): Promise<AgentAnswer<OpeningsRefs>> {
+      const resume = activityInfo().heartbeatDetails as { opened?: OpeningsRefs } | undefined;
+      const opened: OpeningsRefs = { ...resume?.opened };
+      const startedAt = performance.now();
+      for (const { uuid, host, port } of on.nodes) {
+        if (opened[uuid]) continue;
+        const call: Omit<AgentCall, 'signal'> = {
+          method: 'POST',
+          path: '/povw/open',
+          withinMs: 60_000,
+          maxAnswerBytes: MAX_OPENINGS_BYTES,
+          body: { session: on.session, gpu_uuid: uuid, samples: samples[uuid] },
+        };
+        const answer = await askAgain({ host, port, minerHotkey: on.minerHotkey }, call, { opened });
         if (answer.kind !== 'answered') return answer;
-        const { key, sha256 } = await blobs.putByContent('proofs', JSON.stringify(answer.value), 'application/json');
-        return { ...answer, value: { key, sha256 } };
+        const { key, sha256 } = await beating(() => blobs.putByContent('proofs', answer.value), { opened });
+        opened[uuid] = { key, sha256 };
+        heartbeat({ opened });
       }
+      return { kind: 'answered', value: opened, elapsedMs: performance.now() - startedAt };
     },
 
     /** Best effort: a session that stays behind expires at the agent. */

@@ -10,15 +10,17 @@ import { refusalInterceptor } from '../../../activities/refusal-interceptor.ts';
 import { createLogger } from '../../../activities/clients/log.ts';
 import type { Hotkey } from '../../../activities/clients/hotkey.ts';
 import { createNodeActivities } from '../../../activities/validator/nodes/node-activities.ts';
+import { createSweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { createProofSessionActivities } from '../../../activities/validator/proof/proof-session-activities.ts';
 import { createProofVerificationActivities } from '../../../activities/validator/proof/proof-verification-activities.ts';
 import { createTestDatabase } from '../../../workers/testing/database.ts';
 import { workflowBundle } from '../../../workers/bundle.ts';
 import { GPU_TYPES, gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { simulatedProfile } from '../../../workflows/domain/proof/profiles.ts';
-import { nodeWorkflowId } from '../../../workflows/ids.ts';
+import { nodeWorkflowId, sweepWorkflowId } from '../../../workflows/ids.ts';
 import { SEARCH_ATTRIBUTES } from '../../../workflows/search-attributes.ts';
 import { TASK_QUEUES } from '../../../workflows/task-queues.ts';
+import { dueSweeps } from '../../../workflows/validator/nodes/due-sweeps.ts';
 import { nodeStatus, verifyNow } from '../../../workflows/validator/nodes/messages.ts';
 import { createAgentAuth } from '../../agent/agent-auth.ts';
 import { findDevices, plausibleDevice, type Inventory } from '../../agent/devices.ts';
@@ -105,6 +107,7 @@ beforeAll(async () => {
       activities: {
         ...createNodeActivities({ db: deps.db, blobs: deps.blobs, hotkey: deps.hotkey, config: deps.config }),
         ...createProofSessionActivities({ profileFor: simulatedProfile }),
+        ...createSweepActivities({ db: deps.db, everyMs: 86_400_000 }),
       },
     }),
     await Worker.create({
@@ -230,10 +233,24 @@ test('two GPUs are announced, proven together by their agent, listed as idle, wa
   const [row] = rows as { uuid: string; verified_at: Date }[];
   const at = inventory.devices.findIndex(({ uuid }) => uuid === row?.uuid);
   await lifeOf(at).signal(verifyNow);
+  // What the schedule does: the sweep that was asked for begins, and takes the other idle GPU with it.
   await eventually(async () => {
-    const again = (await database.knex('nodes').where({ uuid: row?.uuid }).first()) as { verified_at: Date };
-    expect(again.verified_at.getTime()).toBeGreaterThan(row?.verified_at.getTime() ?? Infinity);
+    const due = { workflowId: `due-${randomUUID()}`, taskQueue: TASK_QUEUES.validator };
+    const { started } = await environment.client.workflow.execute(dueSweeps, {
+      ...due,
+      args: [{ plugin: 'simulated' }],
+    });
+    if (started !== 1) throw new Error('no miner is due yet');
   });
+  const sweep = environment.client.workflow.getHandle(sweepWorkflowId(miner.address));
+  expect(await sweep.result()).toMatchObject({ gpus: 2, groups: 1, verified: 2, failed: 0, undecided: 0 });
+  await eventually(async () => {
+    for (const again of (await database.knex('nodes')) as { verified_at: Date; sweep_id: string | null }[]) {
+      expect(again.verified_at.getTime()).toBeGreaterThan(row?.verified_at.getTime() ?? Infinity);
+      expect(again.sweep_id).toBeNull();
+    }
+  });
+  expect(sessions.size).toBe(0);
   expect(await database.knex('events')).toHaveLength(2); // verified before: no second event
 
   expect((await post({ nodes: [nodeArgs(0)] })).status).toBe(409);

@@ -28,6 +28,7 @@ export const nodePolicyOf = (config: ValidatorConfig): NodePolicy => ({
   silenceGraceMs: config.CANOPY_SILENCE_GRACE_MS,
   retryEveryMs: 5000,
   lostRetryEveryMs: 600_000,
+  sweepAfterRegistrationMs: 600_000,
 });
 
 /** GPU inventory of spec/validator-api.md §2.5. */

@@ -93,3 +93,6 @@ export function asType(node: AnnouncedNode, type: GpuType): AnnouncedNode {
     ecc: cc.ecc,
   };
 }
+
+/** A registration proves within this, its own retries included, or is gone: then the next sweep proves its nodes. */
+export const REGISTRATION_MS = 3 * 3_600_000;

@@ -8,13 +8,16 @@ export type NodeStatus = 'announced' | 'challenged' | 'verified' | 'failed' | 'l
 /** How GPUs are proven and watched; milliseconds. */
 export interface NodePolicy {
   plugin: ProofPluginName;
+  /** mean time between two sweeps of a miner's idle GPUs */
   reverifyEveryMs: number;
   /** how long an agent may be silent before its GPU counts as failed (first proof) or lost (later ones) */
   silenceGraceMs: number;
-  /** between attempts while it is silent */
+  /** between questions to a silent agent */
   retryEveryMs: number;
-  /** between attempts once it is lost: it may come back */
+  /** between questions to a lost one, and before the first new sweep after a failure: doubled with each further failure */
   lostRetryEveryMs: number;
+  /** new GPUs are proven together with the miner's others within this */
+  sweepAfterRegistrationMs: number;
 }
 
 /** What a proof of one GPU needs to know, as registered. */
@@ -74,8 +77,10 @@ export interface NodeInput {
 export interface NodeState {
   status: NodeStatus;
   reason: string | null;
-  /** proofs begun, the registration's included */
+  /** proofs that ended, the registration's included */
   attempts: number;
+  /** proofs refused since the last one that held */
+  failures: number;
   lastVerifiedAtMs: number | null;
   /** since when its agent has not answered */
   silentSinceMs: number | null;
@@ -87,13 +92,46 @@ export interface NodeState {
 /** How a proof ended. `silent`: the agent did not answer; `unclear`: the fault is the validator's, nobody is to blame. */
 export type VerificationOutcome =
   | { kind: 'verified'; atMs: number; summary: ProofSummary }
-  | { kind: 'failed'; reason: string; summary: ProofSummary | null }
+  | { kind: 'failed'; reason: string; atMs: number; summary: ProofSummary | null }
   | { kind: 'silent' | 'unclear'; reason: string };
 
 export const nodeStatus = defineQuery<NodeState>('status');
 /** From the registration that proved this GPU with its neighbours. */
 export const proofConcluded = defineSignal<[VerificationOutcome]>('proofConcluded');
-/** Prove again now instead of at the next period. */
+/** From a sweep of the miner's idle GPUs that this one was part of. */
+export const swept = defineSignal<[VerificationOutcome]>('swept');
+/** Ask for a sweep now instead of at the next moment drawn. */
 export const verifyNow = defineSignal<[]>('verifyNow');
 /** Refused with `resource.conflict` while an instance runs on it; returns once the row is gone. */
 export const deleteNode = defineUpdate<{ deleted: true }, [{ minerHotkey: string }]>('deleteNode');
+
+/** Input of `sweep/<hotkey>`. */
+export interface MinerSweepInput {
+  minerHotkey: string;
+  plugin: ProofPluginName;
+}
+export interface MinerSweepState {
+  status: 'reserving' | 'filling' | 'walking' | 'concluded';
+  gpus: number;
+  /** GPUs of one type on one host: they answer, and are timed, together */
+  groups: number;
+  /** groups that have filled their memory and wait for the others */
+  ready: number;
+  verified: number;
+  failed: number;
+  /** silent or unclear */
+  undecided: number;
+}
+export const sweepStatus = defineQuery<MinerSweepState>('status');
+/** From a group to its sweep: every GPU of it has committed. */
+export const groupReady = defineSignal<[{ group: number }]>('groupReady');
+
+/** Input of a sweep's child `sweep/<hotkey>/<sweep id>/<group>`. */
+export interface GroupProofInput {
+  group: number;
+  nodes: ProvableNode[];
+  minerHotkey: string;
+  plugin: ProofPluginName;
+}
+/** From the sweep: every group has committed, the walks begin. */
+export const walkNow = defineSignal<[]>('walkNow');

@@ -14,6 +14,7 @@ import {
   type ChildWorkflowHandle,
 } from '@temporalio/workflow';
 import type { NodeActivities } from '../../../activities/validator/nodes/node-activities.ts';
+import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { nodeWorkflowId } from '../../ids.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import {
@@ -33,6 +34,8 @@ const { insertNodes, recordNodesChallenged, recordNodesVerified, recordNodesFail
   startToCloseTimeout: '30 seconds', // resolving the hosts of ten nodes included
   retry: { initialInterval: '200 ms', maximumInterval: '10 seconds', nonRetryableErrorTypes: ['rate.limited'] },
 });
+
+const { requestSweep } = proxyActivities<SweepActivities>({ startToCloseTimeout: '30 seconds' });
 
 /** The nodes travel with the start: longer means that they were lost. */
 const FIRST_MESSAGE_MS = 60_000;
@@ -105,6 +108,7 @@ export async function nodeRegistration({
       .signal(proofConcluded, outcome)
       .catch((err: unknown) => log.info('node.gone', { workflowId: life.workflowId, error: String(err) }));
   }
+  if (outcome.kind === 'verified') await requestSweep({ minerHotkey, withinMs: policy.sweepAfterRegistrationMs });
   return state;
 
   /** A new proof, with new nonces, while the agent or we ourselves could not bring one to its end. */

@@ -7,8 +7,13 @@ import {
   proxyActivities,
   uuid4,
 } from '@temporalio/workflow';
-import type { AgentAnswer, NodeActivities } from '../../../activities/validator/nodes/node-activities.ts';
-import type { ProofSession, ProofSessionActivities, ProofVerificationActivities } from '../../domain/proof/plugin.ts';
+import type { AgentAnswer, NodeActivities, OnAgents } from '../../../activities/validator/nodes/node-activities.ts';
+import type {
+  OpeningsRefs,
+  ProofSession,
+  ProofSessionActivities,
+  ProofVerificationActivities,
+} from '../../domain/proof/plugin.ts';
 import { summariseProof } from '../../domain/proof/proof-summary.ts';
 import { TASK_QUEUES } from '../../task-queues.ts';
 import type { NodePolicy, ProvableNode, VerificationOutcome } from './messages.ts';
@@ -24,7 +29,7 @@ const { verifyProof } = proxyActivities<ProofVerificationActivities>({
   scheduleToCloseTimeout: '30 minutes',
 });
 const { askDeviceInfo, openOnAgents } = proxyActivities<NodeActivities>({
-  startToCloseTimeout: '6 minutes', // 20 challenges of 12 s; openings of 16 GPUs over a slow line
+  startToCloseTimeout: '15 minutes', // 20 challenges of 12 s; openings of 16 GPUs, 15 MB each, over a slow line
   heartbeatTimeout: '30 seconds',
   retry: { maximumAttempts: 3 },
 });
@@ -48,6 +53,8 @@ export interface VerifyNodes {
   minerHotkey: string;
   plugin: NodePolicy['plugin'];
   configId: string;
+  /** called when every GPU has committed; the walk begins when it resolves */
+  committed?: () => Promise<void>;
 }
 
 /** One proof of all the nodes in the same window, so that none lends its memory to another. Faults are outcomes. */
@@ -57,13 +64,14 @@ export async function verifyNodes(input: VerifyNodes): Promise<VerificationOutco
   } catch (err) {
     if (isCancellation(err)) throw err;
     const refusal = refusalOf(err);
-    if (refusal) return { kind: 'failed', reason: refusal, summary: null };
+    if (refusal) return failed(refusal);
     log.warn('node.proof_unclear', { configId: input.configId, error: String(err) });
     return { kind: 'unclear', reason: 'the validator could not finish the proof' };
   }
 }
 
-async function prove({ nodes, minerHotkey, plugin, configId }: VerifyNodes): Promise<VerificationOutcome> {
+async function prove(input: VerifyNodes): Promise<VerificationOutcome> {
+  const { nodes, minerHotkey, plugin, configId } = input;
   if (plugin !== 'none') {
     const told = await askDeviceInfo({ nodes, minerHotkey });
     if (told.kind !== 'answered') return unanswered('device info', told);
@@ -76,27 +84,39 @@ async function prove({ nodes, minerHotkey, plugin, configId }: VerifyNodes): Pro
     gpus: nodes.map(({ uuid, gpuType, vramBytes }) => ({ uuid, gpuType, vramBytes })),
   });
   if (plugin === 'none') return conclude(session, null, null, null);
-  const agentSession = uuid4();
+  const answers = await askAgents(session, input);
+  if (answers.kind !== 'opened') return answers;
+  return conclude(answers.session, answers.openings, answers.fillMs, answers.walkMs);
+}
+
+interface Opened {
+  kind: 'opened';
+  session: ProofSession;
+  openings: OpeningsRefs;
+  fillMs: number;
+  walkMs: number;
+}
+
+/** The GPUs' memory is free again when this ends, whatever came of it: judging the openings does not need it. */
+async function askAgents(session: ProofSession, input: VerifyNodes): Promise<Opened | VerificationOutcome> {
+  const { nodes, minerHotkey, configId } = input;
+  const agents = { nodes, minerHotkey, session: uuid4() };
   try {
-    return await converse(session, nodes, minerHotkey, agentSession);
+    return await converse(session, agents, input.committed);
   } finally {
-    await CancellationScope.nonCancellable(() => releaseAgents({ nodes, minerHotkey, session: agentSession })).catch(
-      (err: unknown) => {
-        log.info('node.agent_not_released', { configId, error: String(err) }); // it expires by itself
-      },
-    );
+    await CancellationScope.nonCancellable(() => releaseAgents(agents)).catch((err: unknown) => {
+      log.info('node.agent_not_released', { configId, error: String(err) }); // it expires by itself
+    });
   }
 }
 
 async function converse(
   begun: ProofSession,
-  nodes: ProvableNode[],
-  minerHotkey: string,
-  agentSession: string,
-): Promise<VerificationOutcome> {
+  agents: OnAgents,
+  committedAll?: () => Promise<void>,
+): Promise<Opened | VerificationOutcome> {
   const fillLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.fillLimitMs));
   const walkLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.walkLimitMs));
-  const agents = { nodes, minerHotkey, session: agentSession };
 
   const committed = await timed(fillLimitMs).commitOnAgents({
     ...agents,
@@ -105,6 +125,7 @@ async function converse(
   });
   if (committed.kind !== 'answered') return unanswered('commit', committed);
   const waiting = await acceptCommit({ session: begun, roots: committed.value, elapsedMs: committed.elapsedMs });
+  await committedAll?.();
 
   const walked = await timed(walkLimitMs).walkOnAgents({
     ...agents,
@@ -116,13 +137,19 @@ async function converse(
 
   const opened = await openOnAgents({ ...agents, samples: sampled.samples ?? {} });
   // Whoever stays silent once the samples are known would otherwise get other ones.
-  if (opened.kind !== 'answered') return { kind: 'failed', reason: `open: ${opened.detail}`, summary: null };
-  return conclude(sampled, opened.value, committed.elapsedMs, walked.elapsedMs);
+  if (opened.kind !== 'answered') return failed(`open: ${opened.detail}`);
+  return {
+    kind: 'opened',
+    session: sampled,
+    openings: opened.value,
+    fillMs: committed.elapsedMs,
+    walkMs: walked.elapsedMs,
+  };
 }
 
 async function conclude(
   session: ProofSession,
-  openings: { key: string; sha256: string } | null,
+  openings: OpeningsRefs | null,
   fillMs: number | null,
   walkMs: number | null,
 ): Promise<VerificationOutcome> {
@@ -130,12 +157,12 @@ async function conclude(
   const summary = summariseProof(session, verdict, fillMs, walkMs);
   if (verdict.verified) return { kind: 'verified', atMs: Date.now(), summary };
   const culprit = verdict.verdicts.find((each) => !each.verified);
-  return { kind: 'failed', reason: culprit ? `GPU ${culprit.gpuUuid}: ${verdict.reason}` : verdict.reason, summary };
+  return failed(culprit ? `GPU ${culprit.gpuUuid}: ${verdict.reason}` : verdict.reason, summary);
 }
 
 function unanswered(step: string, answer: Exclude<AgentAnswer<unknown>, { kind: 'answered' }>): VerificationOutcome {
   const reason = `${step}: ${answer.detail}`;
-  return answer.kind === 'silent' ? { kind: 'silent', reason } : { kind: 'failed', reason, summary: null };
+  return answer.kind === 'silent' ? { kind: 'silent', reason } : failed(reason);
 }
 
 /** The text of a step's "no" (late, malformed); null when the error is a fault. */
@@ -148,7 +175,13 @@ function refusalOf(err: unknown): string | null {
 
 /** An agent that never answered, or a proof we never finished, ends as a failure with its reason. */
 export function settledOf(outcome: VerificationOutcome): Extract<VerificationOutcome, { kind: 'verified' | 'failed' }> {
-  return outcome.kind === 'verified' || outcome.kind === 'failed'
-    ? outcome
-    : { kind: 'failed', reason: outcome.reason, summary: null };
+  return outcome.kind === 'verified' || outcome.kind === 'failed' ? outcome : failed(outcome.reason);
 }
+
+type Failed = Extract<VerificationOutcome, { kind: 'failed' }>;
+const failed = (reason: string, summary: Failed['summary'] = null): Failed => ({
+  kind: 'failed',
+  reason,
+  atMs: Date.now(),
+  summary,
+});

@@ -1,0 +1,206 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { ApplicationFailure } from '@temporalio/common';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import { DefaultLogger, Runtime } from '@temporalio/worker';
+import {
+  newUuid,
+  outside,
+  passUntil,
+  provable,
+  startLife,
+  startNodeWorkers,
+  stateOf,
+  type NodeWorldActivities,
+} from '../../../workers/testing/node-world.ts';
+import { createTimeSkippingEnvironment } from '../../../workers/testing/workflow-environment.ts';
+import { sweepWorkflowId } from '../../ids.ts';
+import { TASK_QUEUES } from '../../task-queues.ts';
+import { dueSweeps } from './due-sweeps.ts';
+import type { MinerSweepState, NodeState, ProvableNode } from './messages.ts';
+import { minerSweep } from './miner-sweep.ts';
+
+let env: TestWorkflowEnvironment;
+let workers: { stop: () => Promise<void> };
+let world = outside();
+const use = (over: Partial<NodeWorldActivities> = {}) => (world = outside(over));
+
+beforeAll(async () => {
+  Runtime.install({ logger: new DefaultLogger('ERROR') });
+  env = await createTimeSkippingEnvironment();
+  workers = await startNodeWorkers(env, () => world);
+}, 120_000);
+afterAll(async () => {
+  await workers.stop();
+  await env.teardown();
+}, 60_000);
+
+/** Two hosts with two GPUs each, all verified before. */
+const fleet = (): [ProvableNode, ProvableNode, ProvableNode, ProvableNode] => [
+  provable(newUuid(), { host: 'one' }),
+  provable(newUuid(), { host: 'one', deviceIndex: 1 }),
+  provable(newUuid(), { host: 'two' }),
+  provable(newUuid(), { host: 'two', deviceIndex: 1 }),
+];
+const hostOf = (nodes: readonly ProvableNode[]): string => nodes[0]?.host ?? '';
+
+/** Runs one sweep over nodes whose lives are there; what each came to, in the order of the nodes. */
+async function sweep(nodes: ProvableNode[], over: Partial<NodeWorldActivities> = {}) {
+  use({ reserveIdleNodes: async () => nodes, ...over });
+  for (const { uuid } of nodes) {
+    world.rows.set(uuid, 'verified');
+    await startLife(env, uuid);
+  }
+  const result: MinerSweepState = await env.client.workflow.execute(minerSweep, {
+    workflowId: sweepWorkflowId(randomUUID()),
+    taskQueue: TASK_QUEUES.validator,
+    args: [{ minerHotkey: 'miner', plugin: 'simulated' }],
+  });
+  const states: NodeState[] = [];
+  for (const { uuid } of nodes) {
+    await passUntil(env, async () => (await stateOf(env, uuid)).attempts > 1 || !tells(result, nodes.length));
+    states.push(await stateOf(env, uuid));
+    await env.client.workflow.getHandle(`node/${uuid}`).terminate();
+  }
+  return { result, states };
+}
+/** Outcomes that end a proof are counted by the life; silent and unclear ones are not. */
+const tells = ({ verified, failed }: MinerSweepState, gpus: number): boolean => verified + failed === gpus;
+
+test('every host fills before any walks, and all walk then', async () => {
+  const nodes = fleet();
+  const order: string[] = [];
+  const slow = Promise.withResolvers<void>();
+  const { result, states } = await sweep(nodes, {
+    commitOnAgents: async ({ nodes: group }) => {
+      if (hostOf(group) === 'one') setTimeout(() => slow.resolve(), 300);
+      else await slow.promise; // the one is ready long before the other
+      order.push('commit');
+      return { kind: 'answered', value: {}, elapsedMs: 1 };
+    },
+    walkOnAgents: async () => {
+      order.push('walk');
+      return { kind: 'answered', value: {}, elapsedMs: 1 };
+    },
+  });
+  expect(order).toEqual(['commit', 'commit', 'walk', 'walk']);
+  expect(result).toMatchObject({ status: 'concluded', gpus: 4, groups: 2, ready: 2, verified: 4, failed: 0 });
+  expect(states.map(({ status, attempts }) => ({ status, attempts }))).toEqual(
+    nodes.map(() => ({ status: 'verified', attempts: 2 })),
+  );
+  expect(new Set(world.released)).toEqual(new Set(nodes.map(({ uuid }) => uuid)));
+  expect(world.planned).toEqual(['miner']);
+}, 60_000);
+
+test('a wrong opening fails the GPU that gave it and no other', async () => {
+  const nodes = fleet();
+  const [liar, neighbour] = nodes;
+  const { result, states } = await sweep(nodes, {
+    verifyProof: async ({ session }) => {
+      const verdicts = session.challenges.map(({ binding: { gpuUuid } }) =>
+        gpuUuid === liar.uuid
+          ? { gpuUuid, verified: false as const, reason: 'walk_entry_differs' }
+          : { gpuUuid, verified: true as const, samplesChecked: 8 },
+      );
+      const lied = verdicts.some(({ verified }) => !verified);
+      return lied
+        ? { verified: false, reason: 'walk_entry_differs', verdicts }
+        : { verified: true, trustLevel: 'simulated', verdicts };
+    },
+  });
+  expect(result).toMatchObject({ verified: 3, failed: 1 });
+  expect(states.map(({ status }) => status)).toEqual(['failed', 'verified', 'verified', 'verified']);
+  expect(states[0]).toMatchObject({ reason: 'walk_entry_differs', failures: 1 });
+  expect(states[1]?.proof).toMatchObject({ trustLevel: 'simulated', gpus: [{ gpuUuid: neighbour.uuid }] });
+}, 60_000);
+
+test('a late walk fails every GPU of its group: who lent to whom cannot be told', async () => {
+  const nodes = fleet();
+  const { states } = await sweep(nodes, {
+    acceptWalk: async ({ session }) => {
+      if (session.challenges.some(({ binding }) => binding.gpuUuid === nodes[0].uuid))
+        throw ApplicationFailure.nonRetryable('walk took 20000 ms', 'proof.refused');
+      return { ...session, samples: {} };
+    },
+  });
+  expect(states.map(({ status }) => status)).toEqual(['failed', 'failed', 'verified', 'verified']);
+}, 60_000);
+
+test('a host that stays silent holds nobody up and is told so', async () => {
+  const nodes = fleet();
+  const { result, states } = await sweep(nodes, {
+    commitOnAgents: async ({ nodes: group }) =>
+      hostOf(group) === 'one' ? { kind: 'silent', detail: 'no answer' } : { kind: 'answered', value: {}, elapsedMs: 1 },
+  });
+  expect(result).toMatchObject({ verified: 2, undecided: 2, ready: 1 });
+  expect(states.map(({ silentSinceMs }) => silentSinceMs !== null)).toEqual([true, true, false, false]);
+  expect(states.map(({ status }) => status)).toEqual(nodes.map(() => 'verified')); // the grace has only begun
+}, 60_000);
+
+test("the validator's own fault fails nobody, and nothing stays reserved", async () => {
+  const nodes = fleet();
+  const { result, states } = await sweep(nodes, {
+    commitOnAgents: async () => {
+      throw ApplicationFailure.nonRetryable('worker died');
+    },
+  });
+  expect(result).toMatchObject({ verified: 0, failed: 0, undecided: 4 });
+  expect(states.map(({ status }) => status)).toEqual(nodes.map(() => 'verified'));
+  expect(new Set(world.released)).toEqual(new Set(nodes.map(({ uuid }) => uuid)));
+}, 60_000);
+
+test('a miner whose GPUs are all busy is asked nothing, and its next moment is drawn', async () => {
+  const { result } = await sweep([]);
+  expect(result).toMatchObject({ status: 'concluded', gpus: 0, groups: 0 });
+  expect(world.proofs).toEqual([]);
+  expect(world.planned).toEqual(['miner']);
+}, 60_000);
+
+test('a cancelled sweep gives its GPUs back', async () => {
+  const nodes = fleet();
+  const begun = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<never>();
+  use({
+    reserveIdleNodes: async () => nodes,
+    commitOnAgents: () => {
+      begun.resolve();
+      return ended.promise;
+    },
+  });
+  const handle = await env.client.workflow.start(minerSweep, {
+    workflowId: sweepWorkflowId(randomUUID()),
+    taskQueue: TASK_QUEUES.validator,
+    args: [{ minerHotkey: 'miner', plugin: 'simulated' }],
+  });
+  await begun.promise;
+  await handle.cancel();
+  await expect(handle.result()).rejects.toThrow();
+  ended.reject(ApplicationFailure.nonRetryable('cancelled')); // the worker waits for it when it shuts down
+  expect(new Set(world.released)).toEqual(new Set(nodes.map(({ uuid }) => uuid)));
+}, 60_000);
+
+test('each due miner gets a sweep; one that is under way is left alone', async () => {
+  const held = Promise.withResolvers<ProvableNode[]>();
+  const miners = [randomUUID(), randomUUID()];
+  let reserved = 0;
+  use({
+    dueMiners: async () => miners,
+    reserveIdleNodes: async () => {
+      reserved++;
+      return held.promise;
+    },
+  });
+  const look = () =>
+    env.client.workflow.execute(dueSweeps, {
+      workflowId: `due-${randomUUID()}`,
+      taskQueue: TASK_QUEUES.validator,
+      args: [{ plugin: 'simulated' }],
+    });
+  expect(await look()).toEqual({ started: 2 });
+  expect(await look()).toEqual({ started: 0 });
+  held.resolve([]);
+  for (const miner of miners) {
+    expect(await env.client.workflow.getHandle(sweepWorkflowId(miner)).result()).toMatchObject({ gpus: 0 });
+  }
+  expect(reserved).toBe(2);
+}, 60_000);
