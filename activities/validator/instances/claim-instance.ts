@@ -23,9 +23,11 @@ export interface ClaimLaunch {
   claim: ClaimInput;
 }
 
-/** A refusal with a `removal` has burned the config; without one the launch token stays usable (internals §3.2). */
+/** A refusal with a `removal` has burned the config; without one the launch token stays usable (internals §3.2). `awaiting`: a
+ * GPU is in a sweep, which ends soon; nothing was written. */
 export type ClaimOutcome =
   | { kind: 'claimed'; plugin: ProofPluginName; gpus: ProvenGpu[] }
+  | { kind: 'awaiting'; gpuUuids: string[] }
   | { kind: 'refused'; code: RefusalCode; detail: string; removal: RemovalCode | null };
 
 /** What private instances are paid more than public ones (spec/validator-api.md §5.3). */
@@ -62,6 +64,7 @@ interface Node {
   trust_level: string;
   verification_host: string;
   instance_id: string | null;
+  is_swept: boolean;
 }
 
 const refused = (code: RefusalCode, detail: string, removal: RemovalCode | null = null): ClaimOutcome => ({
@@ -115,13 +118,13 @@ async function claimIn(
     (await whyMinerRefused(trx, netuid, config.miner_hotkey)) ?? (await whyNotScalable(trx, config, chute));
   if (problem) return problem;
 
+  const claimed = claim.gpus.map((gpu) => gpu.uuid);
+  // A sweep takes these rows' locks in the same order: it sees this claim, or this sees it.
+  await trx('nodes').whereIn('uuid', claimed).orderBy('uuid').forUpdate().select('uuid');
   const nodes: Node[] = await trx('nodes')
     .leftJoin('instance_nodes', 'node_uuid', 'uuid')
-    .whereIn(
-      'uuid',
-      claim.gpus.map((gpu) => gpu.uuid),
-    )
-    .select('nodes.*', 'instance_nodes.instance_id')
+    .whereIn('uuid', claimed)
+    .select('nodes.*', 'instance_nodes.instance_id', trx.raw('coalesce(sweep_until > now(), false) as is_swept'))
     .orderBy('uuid');
   const selector = nodeSelectorOf(chute.node_selector);
   const minimumTrustLevel = trustLevelOf(chute.minimum_trust_level);
@@ -137,6 +140,9 @@ async function claimIn(
       nodes.map(claimable),
     ) ?? whyTrustRefused(plugin, minimumTrustLevel);
   if (wrong) return refused(wrong.code, wrong.detail, 'claim_refused');
+
+  const swept = nodes.filter(({ is_swept: isSwept }) => isSwept);
+  if (swept.length > 0) return { kind: 'awaiting', gpuUuids: swept.map(({ uuid }) => uuid) };
 
   await insertInstance(trx, { instanceId, config, chute, nodes, claim });
   return { kind: 'claimed', plugin, gpus: nodes.map(provenGpu) };

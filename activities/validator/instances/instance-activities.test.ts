@@ -19,6 +19,7 @@ import {
 import type { ClaimInput } from '../../../workflows/validator/instances/messages.ts';
 import { SecretBox } from '../../clients/secret-box.ts';
 import { loadInstances } from '../invocations/routing-store.ts';
+import { createSweepActivities } from '../nodes/sweep-activities.ts';
 import { createInstanceActivities } from './instance-activities.ts';
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -187,6 +188,30 @@ test('of two claims for one GPU at the same time exactly one wins; the other bur
     expect(await database.knex('instance_nodes').where({ node_uuid: one.gpu })).toHaveLength(1);
     const loser = outcomes[0]?.kind === 'claimed' ? other : one;
     expect((await stateOf(loser)).config.failure_code).toBe('claim_refused');
+  }
+});
+
+test('a GPU in a sweep is not claimed: nothing is written, the token stays, and the claim is good afterwards', async () => {
+  const made = await scene();
+  const sweeps = createSweepActivities({ db: database.knex, everyMs: 1 });
+  const sweepId = randomUUID();
+  expect(await sweeps.reserveIdleNodes({ minerHotkey: made.minerHotkey, sweepId })).toHaveLength(1);
+  for (const _ of [1, 2]) expect(await claim(made)).toEqual({ kind: 'awaiting', gpuUuids: [made.gpu] });
+  expect(await stateOf(made)).toMatchObject({ nodes: [], events: [], config: { failed_at: null } });
+  await sweeps.releaseNodes({ sweepId, uuids: [made.gpu] });
+  expect(await claim(made)).toMatchObject({ kind: 'claimed' });
+  expect(await sweeps.reserveIdleNodes({ minerHotkey: made.minerHotkey, sweepId })).toEqual([]);
+});
+
+test('of a claim and a sweep at the same moment exactly one gets the GPU', async () => {
+  const sweeps = createSweepActivities({ db: database.knex, everyMs: 1 });
+  for (let round = 0; round < 10; round++) {
+    const made = await scene();
+    const reserve = () => sweeps.reserveIdleNodes({ minerHotkey: made.minerHotkey, sweepId: randomUUID() });
+    const [outcome, reserved] = await Promise.all([claim(made), reserve()]);
+    expect({ claimed: outcome.kind === 'claimed', swept: reserved.length === 1 }).toEqual(
+      outcome.kind === 'claimed' ? { claimed: true, swept: false } : { claimed: false, swept: true },
+    );
   }
 });
 

@@ -423,6 +423,38 @@ test('a claim refused before the GPUs were looked at leaves the permission usabl
   });
 });
 
+test('a claim waits for the sweep that holds its GPU, and is answered by the same request', async () => {
+  let looks = 0;
+  const { activities, forgotten } = outside({
+    claimLaunch: async () =>
+      ++looks < 4 ? { kind: 'awaiting', gpuUuids: ['g'] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    const answer = claimed(handle);
+    await env.sleep(60_000);
+    await answer;
+    expect(looks).toBe(4);
+    expect(forgotten).toEqual([]);
+    expect((await handle.query(instanceStatus)).status).toBe('claimed');
+  });
+});
+
+test('a sweep that holds the GPU too long: try again, and the permission stays usable', async () => {
+  let isHeld = true;
+  const { activities, forgotten } = outside({
+    claimLaunch: async () =>
+      isHeld ? { kind: 'awaiting', gpuUuids: ['g'] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    const answer = codeOf(claimed(handle));
+    await env.sleep(300_000);
+    expect(await answer).toBe('service.unavailable');
+    isHeld = false;
+    await claimed(handle);
+    expect(forgotten).toEqual([]);
+  });
+});
+
 test('an instance that answers again is routed to again, and a look that fails is not silence', async () => {
   const unseen: Sight = { kind: 'unseen', detail: 'ECONNREFUSED', consecutiveFailures: 0 };
   const sights: (Sight | 'blind')[] = [

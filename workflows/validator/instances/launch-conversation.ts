@@ -6,10 +6,12 @@ import {
   ActivityFailure,
   ApplicationFailure,
   CancellationScope,
+  condition,
   isCancellation,
   log,
   proxyActivities,
 } from '@temporalio/workflow';
+import type { ClaimOutcome } from '../../../activities/validator/instances/claim-instance.ts';
 import type { InstanceActivities } from '../../../activities/validator/instances/instance-activities.ts';
 import { isRefusalCode, type RefusalCode } from '../../domain/errors.ts';
 import type { RemovalCode } from '../../domain/instances/removal.ts';
@@ -44,6 +46,10 @@ const { verifyProof } = proxyActivities<ProofVerificationActivities>({
 
 /** Refused claims a permission may see before it is burned: each leaves a trace in the history. */
 const MAX_REFUSED_CLAIMS = 20;
+
+/** Together four minutes: the runtime's patience with one answer. */
+const SWEEP_LOOK_MS = 3000;
+const MAX_SWEEP_LOOKS = 80;
 
 export interface LaunchContext {
   input: InstanceInput;
@@ -91,10 +97,15 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
 
   async function claim(claim: ClaimInput): Promise<{ session: ProofSession }> {
     become('claiming');
-    const outcome = await write(() => claimLaunch({ instanceId, configId, claim })).catch((err: unknown) => {
+    const outcome = await claimOnceFree(claim).catch((err: unknown) => {
       log.error('instance.claim_failed', { ...ids, err: String(err) });
       throw giveUp('claim');
     });
+    if (outcome.kind === 'awaiting') {
+      if (state.removal) throw refuse('resource.not_found', 'Instance was deleted');
+      become('permitted');
+      throw refuse('service.unavailable', `GPU ${outcome.gpuUuids.join(', ')} is being proven, try again`);
+    }
     if (outcome.kind === 'refused') {
       refusedClaims += 1;
       if (outcome.removal) remove(outcome.removal, { refused: outcome.detail });
@@ -119,6 +130,16 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
     if (state.removal) throw refuse('resource.not_found', 'Instance was deleted');
     become('claimed');
     return { session };
+  }
+
+  /** A sweep of the miner's idle GPUs holds some of these for less than a minute: the claim waits for its end. */
+  async function claimOnceFree(claim: ClaimInput): Promise<ClaimOutcome> {
+    for (let looks = 1; ; looks++) {
+      const outcome = await write(() => claimLaunch({ instanceId, configId, claim }));
+      if (outcome.kind !== 'awaiting' || looks === MAX_SWEEP_LOOKS) return outcome;
+      if (looks === 1) log.info('instance.claim_awaits_sweep', { ...ids, gpuUuids: outcome.gpuUuids });
+      if (await condition(() => state.removal !== null, SWEEP_LOOK_MS)) return outcome;
+    }
   }
 
   async function step(elapsedMs: number, limitMs: number, run: () => Promise<ProofSession>): Promise<ProofSession> {
