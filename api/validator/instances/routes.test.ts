@@ -3,13 +3,14 @@ import { createServer } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { refusalInterceptor } from '../../../activities/refusal-interceptor.ts';
 import type { Hotkey } from '../../../activities/clients/hotkey.ts';
 import { createChuteActivities } from '../../../activities/validator/chutes/chute-activities.ts';
 import { createInstanceActivities } from '../../../activities/validator/instances/instance-activities.ts';
+import { profilesOf } from '../../../activities/validator/proof/choose-profile.ts';
 import { createProofSessionActivities } from '../../../activities/validator/proof/proof-session-activities.ts';
 import { createProofVerificationActivities } from '../../../activities/validator/proof/proof-verification-activities.ts';
 import { workflowBundle } from '../../../workers/bundle.ts';
@@ -19,7 +20,7 @@ import { insertChute, insertNode, TEST_CERTIFICATE } from '../../../workers/test
 import { PROFILES } from '../../../workflows/domain/proof/profiles.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
 import { openingsToBinary } from '../../../workflows/domain/proof/openings-binary.ts';
-import { MAX_OPENINGS_BYTES } from '../../../workflows/domain/proof/plugin.ts';
+import { MAX_OPENINGS_BYTES, type ProofPluginName } from '../../../workflows/domain/proof/plugin.ts';
 import { seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
 import { createProver } from '../../../workflows/domain/proof/prover.ts';
 import { openSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
@@ -35,6 +36,20 @@ let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let env: TestWorkflowEnvironment;
 let deps: ValidatorDeps;
 let url: string;
+/** How this network proves; a test may change it for its own launches. */
+let plugin: ProofPluginName = 'simulated';
+let isProvable = true;
+const table = { rows: [], allowsUnmeasured: false };
+const network = {
+  CANOPY_NETUID: 64,
+  get CANOPY_PROOF() {
+    return plugin;
+  },
+};
+afterEach(() => {
+  plugin = 'simulated';
+  isProvable = true;
+});
 let owner: Awaited<ReturnType<typeof insertUser>>;
 const closing: (() => unknown)[] = [];
 
@@ -50,7 +65,7 @@ beforeAll(async () => {
   ]);
   const made = await testDeps(database);
   deps = { ...made.deps, temporal: env.client };
-  const { box, blobs, db, config } = deps;
+  const { box, blobs, db } = deps;
   const bundle = await workflowBundle(
     join(import.meta.dirname, '../../../workflows/validator.ts'),
     join(import.meta.dirname, '../../../.canopy/test-bundles'),
@@ -64,8 +79,10 @@ beforeAll(async () => {
   };
   const activities = mergeActivities(
     createChuteActivities({ db, blobs, box, deadlines }),
-    createInstanceActivities({ db, box, config }),
-    createProofSessionActivities({ profileFor: () => PROFILES['tiny-a'] }),
+    createInstanceActivities({ db, box, config: network }),
+    createProofSessionActivities({
+      profileFor: (gpu, plugin) => (isProvable ? PROFILES['tiny-a'] : profilesOf(table)(gpu, plugin)),
+    }),
   );
   const interceptors = { activity: [() => ({ inbound: refusalInterceptor() })] };
   const connection = env.nativeConnection;
@@ -299,6 +316,46 @@ test('a proof with a changed byte is 403, and the instance is gone with its code
   while ((await audited()) === null) await new Promise((resolve) => setImmediate(resolve));
   expect(await audited()).toBe('proof_wrong');
 }, 60_000);
+
+test('a network that proves by povw lets in with that level', async () => {
+  plugin = 'povw';
+  const { claim, instanceId, verify } = await launched();
+  expect(claim.body.canopy.proof.plugin).toBe('povw');
+  expect([verify.status, verify.body.canopy.trust_level]).toEqual([200, 'povw']);
+  expect(await database.knex('instances').where({ instance_id: instanceId }).first()).toMatchObject({
+    trust_level: 'povw',
+    proof_summary: { trustLevel: 'povw', gpus: [{ samplesChecked: 8, record: { key: expect.any(String) } }] },
+  });
+}, 60_000);
+
+test('GPUs of a type that cannot be proven: the claim says what to do, frees them, and no fault is ours', async () => {
+  plugin = 'povw';
+  isProvable = false;
+  const { gpu, instanceId, token, u } = await permitted();
+  expect(await ask(u, { method: 'POST', token, json: claimBody(gpu) })).toEqual({
+    status: 400,
+    body: { detail: expect.stringContaining('npm run calibrate:gpu -- --type h100') },
+  });
+  const audit = () => database.knex('instance_audit').where({ instance_id: instanceId }).first('removal_code');
+  while ((await audit())?.removal_code === null) await new Promise((resolve) => setImmediate(resolve));
+  expect(await audit()).toEqual({ removal_code: 'claim_refused' });
+  expect(await database.knex('instance_nodes').where({ node_uuid: gpu })).toEqual([]);
+}, 60_000);
+
+test.each([{}, { canopy: {} }, { canopy: { openings: {} } }])(
+  'where nothing is proven %j is the whole proof, and there are no openings to put',
+  async (json) => {
+    plugin = 'none';
+    const { gpu, token, u } = await permitted();
+    const claim = await ask(u, { method: 'POST', token, json: claimBody(gpu) });
+    expect([claim.status, claim.body.canopy.proof]).toEqual([200, { plugin: 'none' }]);
+    expect((await put(u, gpu, token, new Uint8Array([1]))).status).toBe(400);
+    const verify = await ask(u, { method: 'PUT', token, json });
+    expect([verify.status, verify.body.canopy.trust_level]).toEqual([200, 'none']);
+    expect(await ask(`${u}/activate`, { token })).toEqual({ status: 200, body: { ok: true } });
+  },
+  60_000,
+);
 
 test('the session secret is in no answer before the verdict: it does not exist', async () => {
   const { answers, gpu, instanceId, openings, proofs, token, u, commit, claim } = await walked();
