@@ -65,9 +65,13 @@ struct Chosen {
 /// Shared memory of sm_75 holds two slices; later cards hold 96 KiB of them, so narrow tiles keep as many bytes on their way as wide ones.
 Chosen<FillKernel> choose_fill(bool deep) { return deep ? Chosen<FillKernel>{device::fill_product<256, 4>, 256, 4} : Chosen<FillKernel>{device::fill_product<256, 2>, 256, 2}; }
 
-/// The widest tile (it brings x over least often) that k fills and that still gives three processors of four some work.
+/// The widest tile (it brings x over least often) that k fills to three quarters and that gives three processors of four some work.
 Chosen<WalkKernel> choose_walk(const graval_profile &p, unsigned processors, bool deep) {
-  const auto suits = [&](unsigned columns) { return 2 * p.k > columns && 4 * std::uint64_t(grid_of(p.n, device::TILE_ROWS)) * grid_of(p.k, columns) >= 3ull * processors; };
+  const std::uint64_t down = grid_of(p.n, device::TILE_ROWS);
+  const auto suits = [&](unsigned columns) {
+    const std::uint64_t across = grid_of(p.k, columns);
+    return 4ull * p.k >= 3 * across * columns && 4 * down * across >= 3ull * processors;
+  };
   if (suits(256)) return deep ? Chosen<WalkKernel>{device::walk_product<256, 4>, 256, 4} : Chosen<WalkKernel>{device::walk_product<256, 2>, 256, 2};
   if (suits(128)) return deep ? Chosen<WalkKernel>{device::walk_product<128, 6>, 128, 6} : Chosen<WalkKernel>{device::walk_product<128, 2>, 128, 2};
   return deep ? Chosen<WalkKernel>{device::walk_product<64, 8>, 64, 8} : Chosen<WalkKernel>{device::walk_product<64, 2>, 64, 2};

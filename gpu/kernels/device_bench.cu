@@ -84,19 +84,22 @@ double library_rate(std::uint32_t n) {
   return works ? 2.0 * std::pow(double(n), 3) / ms / 1e9 : NONE;
 }
 
-/// The driver's version from its management library, which comes with it.
+/// The driver's version from its management library, which comes with it; else the newest CUDA it runs.
 std::string driver_version() {
-  void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!library) return "";
-  const auto start = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
-  const auto stop = reinterpret_cast<int (*)()>(dlsym(library, "nvmlShutdown"));
-  const auto version = reinterpret_cast<int (*)(char *, unsigned)>(dlsym(library, "nvmlSystemGetDriverVersion"));
-  char text[80] = "";
-  if (start && stop && version && start() == 0) {
-    if (version(text, sizeof text) != 0) text[0] = 0;
-    stop();
+  if (void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {
+    const auto start = reinterpret_cast<int (*)()>(dlsym(library, "nvmlInit_v2"));
+    const auto stop = reinterpret_cast<int (*)()>(dlsym(library, "nvmlShutdown"));
+    const auto version = reinterpret_cast<int (*)(char *, unsigned)>(dlsym(library, "nvmlSystemGetDriverVersion"));
+    char text[80] = "";
+    if (start && stop && version && start() == 0) {
+      const bool told = version(text, sizeof text) == 0;
+      stop();
+      if (told) return text;
+    }
   }
-  return text;
+  int cuda = 0;
+  GRAVAL_CHECK(cudaDriverGetVersion(&cuda));
+  return "CUDA " + std::to_string(cuda / 1000) + "." + std::to_string(cuda % 1000 / 10);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace graval {
 
 /// What a card does without this proof: its copy engine, its host's memory, NVIDIA's own library.
 struct DeviceRates {
-  std::string driver;          // as `nvidia-smi` names it; "" where the driver does not tell
+  std::string driver;          // as `nvidia-smi` names it, else "CUDA 13.0"
   std::uint64_t free_bytes;    // of its memory
   double copy_gbps;            // reads and writes of a copy within its memory, together
   double host_block_us;        // to bring block_bytes over from page-locked host memory

@@ -64,19 +64,20 @@ void compare(const graval_profile &p, std::uint32_t word) {
 int main() {
   // both ends of every tile, tree and chunk: below, at and past a boundary
   const graval_profile profiles[] = {{1, 1, 2, 1, 2, 2},    {8, 2, 5, 6, 4, 4},    {12, 3, 7, 9, 5, 5},    {55, 4, 3, 32, 3, 6}, {56, 5, 2, 65, 3, 9},
-                                     {65, 65, 3, 3, 3, 4}, {119, 2, 3, 31, 3, 4}, {130, 129, 3, 2, 3, 3}, {257, 6, 3, 2, 6, 3}};
+                                     {65, 65, 3, 3, 3, 4}, {119, 2, 3, 31, 3, 4}, {130, 192, 3, 2, 3, 3}, {257, 6, 3, 2, 6, 3},
+                                     {129, 97, 3, 2, 3, 3}, {130, 450, 2, 1, 3, 3}};
   std::uint32_t word = 1;
   for (const graval_profile &p : profiles) compare(p, word++);
   // cards of more processors: narrower tiles, several across
   for (const int processors : {4, 1000}) {
     emulated_processors = processors;
-    for (const graval_profile &p : {graval_profile{130, 129, 3, 2, 3, 3}, graval_profile{130, 257, 2, 1, 3, 3}}) compare(p, word++);
+    for (const graval_profile &p : {graval_profile{130, 250, 3, 2, 3, 3}, graval_profile{130, 330, 2, 1, 3, 3}}) compare(p, word++);
   }
   // the kernels of sm_75: two slices in flight
   emulated_shared_bytes = 64 * 1024;
   for (const int processors : {1, 4, 1000}) {
     emulated_processors = processors;
-    for (const graval_profile &p : {graval_profile{12, 3, 7, 9, 5, 5}, graval_profile{130, 129, 3, 2, 3, 3}, graval_profile{200, 70, 3, 2, 3, 3}}) compare(p, word++);
+    for (const graval_profile &p : {graval_profile{12, 3, 7, 9, 5, 5}, graval_profile{130, 250, 3, 2, 3, 3}, graval_profile{200, 70, 3, 2, 3, 3}}) compare(p, word++);
   }
   // memory that runs out part way leaves nothing behind (a sanitizer would see it), and says so
   const graval_profile small{8, 2, 5, 6, 4, 4};

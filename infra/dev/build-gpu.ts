@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { findOnPath } from './toolchain.ts';
@@ -57,7 +58,7 @@ export async function buildGpu({
       '-DBUILD_TESTING=OFF',
       ...cudaOptions(nvcc),
     ]);
-    await command(cmake, ['--build', work, '--target', 'graval', '--parallel', '2']);
+    await command(cmake, ['--build', work, '--target', 'graval', '--parallel', String(availableParallelism())]);
     const finished = join(work, 'finished');
     await mkdir(finished);
     await copyFile(join(work, 'graval'), join(finished, 'graval'));

@@ -1,10 +1,12 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { createGravalClient } from '../../activities/clients/graval.ts';
 import { compareProvers } from '../../bench/proof-native.ts';
+import { gpuTypeOfName } from '../../workflows/domain/gpus/gpu-table.ts';
 import { buildGpu } from './build-gpu.ts';
+import { stdoutOf } from './calibrate-gpu.ts';
 import { findOnPath } from './toolchain.ts';
 
 /**
@@ -62,30 +64,26 @@ async function part(name: string, work: () => Promise<void>): Promise<void> {
   }
 }
 
-/** Full memory, a shorter walk: a step's time does not depend on how many there are. */
+/**
+ * The whole memory of the card, with a shorter walk (a step's time does not depend on how many there are); then, where the card is one
+ * of the types sold, what calibration would make of it.
+ */
 async function measure(): Promise<void> {
-  const text = await stream(binary, ['bench', '--device', '0', '--steps', quick ? '2000' : '20000', '--calibrate']);
-  const verifier = await stream(binary, ['bench', '--verify']);
+  const card = devices[0]?.name ?? '';
+  const type = gpuTypeOfName(card);
+  const text = await stdoutOf(binary, ['bench', '--device', '0', '--steps', quick ? '2000' : '20000']);
+  report(`  ${text}`);
+  const calibration = `--type ${type?.ref} --device 0 --vram-bytes ${(type?.memoryGb ?? 0) * 1e9}`;
   const measured = {
     date: new Date().toISOString(),
-    device: JSON.parse(text) as { card: string },
-    verifier: JSON.parse(verifier) as unknown,
+    device: JSON.parse(text) as unknown,
+    row: type
+      ? (JSON.parse(await stdoutOf(binary, ['bench', '--calibrate', ...calibration.split(' ')])) as unknown)
+      : null,
+    verifier: JSON.parse(await stdoutOf(binary, ['bench', '--verify'])) as unknown,
   };
-  const name = `${measured.device.card.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}-${measured.date.slice(0, 10)}.json`;
+  const name = `${card.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}-${measured.date.slice(0, 10)}.json`;
   await mkdir(join(ROOT, 'gpu/results'), { recursive: true });
   await writeFile(join(ROOT, 'gpu/results', name), `${JSON.stringify(measured, null, 1)}\n`);
-  report(`  gpu/results/${name}: ${text}`);
-}
-
-/** stdout of a program that succeeds. */
-async function stream(program: string, args: string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    let text = '';
-    child.stdout.setEncoding('utf8').on('data', (chunk: string) => void (text += chunk));
-    child.on('error', reject);
-    child.on('close', (code) =>
-      code === 0 ? resolve(text.trim()) : reject(new Error(`${args.join(' ')} ended with ${code}: ${text}`)),
-    );
-  });
+  report(`  gpu/results/${name}`);
 }
