@@ -167,6 +167,7 @@ test.each([
     'refuses for a reason that does not exist',
     'head -c 6 >/dev/null; printf "\\\\002\\\\000\\\\000\\\\000\\\\007\\\\377"',
   ],
+  ['refuses without a reason', 'head -c 6 >/dev/null; printf "\\\\002\\\\000\\\\000\\\\000\\\\007\\\\000"'],
 ])('a verifier that %s is a failed attempt and no verdict', async (_, body) => {
   const blobs = new Blobs();
   const input = await proven(blobs);

@@ -52,7 +52,9 @@ export const gravalVerifier = (graval: Pick<GravalClient, 'serve'>): ProofVerifi
           timer = setTimeout(late, ANSWER_WITHIN_MS);
         });
         try {
-          return await Promise.race([session.verify(proof), silence]);
+          const verdict = await Promise.race([session.verify(proof), silence]);
+          if (!verdict.verified && verdict.reason === 'none') throw new GravalError('graval refused without a reason');
+          return verdict;
         } finally {
           clearTimeout(timer);
         }

@@ -399,7 +399,8 @@ test('a proof that cannot be begun for these GPUs is the claim’s refusal, with
 });
 
 test('a type whose own limits are longer than the network’s deadline has that long', async () => {
-  const { activities } = outside({ beginProof: async () => session({ deadlineMs: deadlines.proofMs + 60_000 }) });
+  const own = { plugin: 'povw' as const, deadlineMs: deadlines.proofMs + 60_000 };
+  const { activities } = outside({ beginProof: async () => session(own) });
   await withLaunch(activities, async ({ handle }) => {
     await walked(handle);
     await env.sleep(deadlines.proofMs + 30_000);

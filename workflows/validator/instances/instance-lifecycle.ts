@@ -186,7 +186,9 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
   try {
     await awaitStep(() => state.claimedAtMs !== null, input.permittedAtMs + deadlines.claimMs, 'claim_timeout');
     const claimedAtMs = state.claimedAtMs ?? 0;
-    const proofMs = Math.max(deadlines.proofMs, state.session?.deadlineMs ?? 0); // a type's own limits may be longer
+    // Of a real card its type's limits decide, and they may be longer than the network's patience.
+    const ownMs = state.session?.plugin === 'povw' ? state.session.deadlineMs : 0;
+    const proofMs = Math.max(deadlines.proofMs, ownMs);
     await awaitStep(() => conversation.hasProof() || isServing(), claimedAtMs + proofMs, 'proof_timeout');
     await awaitStep(isServing, claimedAtMs + deadlines.activationMs, 'activation_timeout');
     await supervise();
