@@ -78,7 +78,7 @@ const schema = z.object({
   CANOPY_POVW_PROFILES: z.string().optional(),
   /** Prove also with rows that no card was calibrated for. Production refuses them unless this says `true`. */
   CANOPY_POVW_ALLOW_UNMEASURED: flag().optional(),
-  /** How long the file of a proof is kept after no node and no instance has it as its own; evidence of refused ones too. */
+  /** How long the file of a proof is kept, of a refused one too; past it as long as a node or instance has it as its own. */
   CANOPY_PROOF_RETENTION_MS: milliseconds()
     .min(3_600_000)
     .default(7 * 86_400_000),
