@@ -78,13 +78,13 @@ export function outside(over: Partial<NodeWorldActivities> = {}) {
     lookUpNode: async ({ uuid }) => ({ status: rows.get(uuid) ?? 'gone', instanceId: null }),
     forgetNode: async ({ uuid }) => void rows.delete(uuid),
     askDeviceInfo: async () => ({ kind: 'answered', value: null, elapsedMs: 1 }),
-    commitOnAgents: async ({ nodes }) => {
+    commitOnAgent: async ({ nodes }) => {
       proofs.push(nodes.length);
       return { kind: 'answered', value: {}, elapsedMs: 1 };
     },
-    walkOnAgents: async () => ({ kind: 'answered', value: {}, elapsedMs: 1 }),
-    openOnAgents: async () => ({ kind: 'answered', value: {}, elapsedMs: 1 }),
-    releaseAgents: async () => {},
+    walkOnAgent: async () => ({ kind: 'answered', value: {}, elapsedMs: 1 }),
+    openOnAgent: async () => ({ kind: 'answered', value: {}, elapsedMs: 1 }),
+    releaseAgent: async () => {},
     beginProof: async ({ gpus }) => session(gpus.map(({ uuid }) => uuid)),
     acceptCommit: async ({ session: now }) => ({ ...now, nonce2: 'n' }),
     acceptWalk: async ({ session: now }) => ({ ...now, samples: {} }),

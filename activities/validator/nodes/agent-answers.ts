@@ -1,17 +1,14 @@
 import { heartbeat } from '@temporalio/activity';
 import type { z } from 'zod';
 import type { ProvableNode } from '../../../workflows/validator/nodes/messages.ts';
-import type { AgentAnswer } from './agent-client.ts';
+import type { AgentAddress } from './agent-client.ts';
 
-/** The agents behind a batch of nodes: one for each host and port. */
-export function hostsOf(nodes: readonly ProvableNode[]): { host: string; port: number; uuids: string[] }[] {
-  const byAddress = new Map<string, { host: string; port: number; uuids: string[] }>();
-  for (const { host, port, uuid } of nodes) {
-    const agent = byAddress.get(`${host} ${port}`) ?? { host, port, uuids: [] };
-    agent.uuids.push(uuid);
-    byAddress.set(`${host} ${port}`, agent);
-  }
-  return [...byAddress.values()];
+/** The one agent that all of them are behind (`groupsOf`). */
+export function agentOf({ nodes, minerHotkey }: { nodes: readonly ProvableNode[]; minerHotkey: string }): AgentAddress {
+  const [first] = nodes;
+  if (!first || nodes.some(({ host, port }) => host !== first.host || port !== first.port))
+    throw new Error('a proof is of GPUs behind one agent');
+  return { host: first.host, port: first.port, minerHotkey };
 }
 
 /** The parsed answer, or null: what an agent says is never trusted to have a shape. */
@@ -23,19 +20,13 @@ export function parseAnswer<Schema extends z.ZodType>(schema: Schema, text: stri
   }
 }
 
-/** An agent speaks for its own GPUs only, and for each of them. */
+/** What an agent says of each of these GPUs; null when one is missing, whatever it says of others. */
 export function pick<Value>(
   values: Readonly<Record<string, Value>> | undefined,
-  uuids: readonly string[],
+  nodes: readonly { uuid: string }[],
 ): Record<string, Value> | null {
-  const own = Object.entries(values ?? {}).filter(([uuid]) => uuids.includes(uuid));
-  return own.length === uuids.length ? Object.fromEntries(own) : null;
-}
-
-export function merged<Value>(answer: AgentAnswer<Record<string, Value>[]>): AgentAnswer<Record<string, Value>> {
-  return answer.kind === 'answered'
-    ? { ...answer, value: Object.assign({}, ...answer.value) as Record<string, Value> }
-    : answer;
+  const own = Object.entries(values ?? {}).filter(([uuid]) => nodes.some((node) => node.uuid === uuid));
+  return own.length === nodes.length ? Object.fromEntries(own) : null;
 }
 
 /** Heartbeats every few seconds, with what a new attempt goes on from, while `work` waits for the network. */

@@ -295,7 +295,7 @@ test.each<[string, (uuid: string) => RequestListener, string]>([
 ])('an agent that answers a commit with %s', async (_, listener, kind) => {
   const { uuid, ...input } = on();
   answer = listener(uuid);
-  const result = await run((given) => activities.commitOnAgents(given), { ...input, challenges: [], withinMs: 500 });
+  const result = await run((given) => activities.commitOnAgent(given), { ...input, challenges: [], withinMs: 500 });
   expect(result.kind).toBe(kind);
   if (result.kind === 'answered') expect(result.value).toEqual({ [uuid]: 'r' }); // it speaks for its own GPUs only
 });
@@ -310,7 +310,7 @@ test('an inside address is never called unless allowed', async () => {
   for (const host of ['127.0.0.1', 'localhost']) {
     const nodes = input.nodes.map((node) => ({ ...node, host }));
     expect(
-      await run((given) => strict.walkOnAgents(given), { ...input, nodes, nonce2: 'n', withinMs: 2000 }),
+      await run((given) => strict.walkOnAgent(given), { ...input, nodes, nonce2: 'n', withinMs: 2000 }),
     ).not.toMatchObject({
       kind: 'answered',
     });
@@ -327,7 +327,7 @@ test('openings go to the store as they came, also when the first answer is lost'
     else res.end(Buffer.from('openings'));
   };
   expect(
-    await run((given) => activities.openOnAgents(given), { ...input, samples: { [uuid]: { fill: [], walk: [] } } }),
+    await run((given) => activities.openOnAgent(given), { ...input, samples: { [uuid]: { fill: [], walk: [] } } }),
   ).toMatchObject({
     kind: 'answered',
     value: { [uuid]: { key: 'proofs/k', sha256: 's' } },
@@ -351,7 +351,7 @@ test('openings are asked GPU by GPU, and a new attempt goes on after the last on
   };
   const kept = { key: 'proofs/kept', sha256: 'kept' };
   const result = await new MockActivityEnvironment({ heartbeatDetails: { opened: { [uuid]: kept } } }).run(
-    (given: Parameters<typeof activities.openOnAgents>[0]) => activities.openOnAgents(given),
+    (given: Parameters<typeof activities.openOnAgent>[0]) => activities.openOnAgent(given),
     { ...input, nodes: [node, second], samples: {} },
   );
   expect(asked).toEqual([second.uuid]);
@@ -361,5 +361,5 @@ test('openings are asked GPU by GPU, and a new attempt goes on after the last on
 test('releasing is best effort', async () => {
   const { uuid: _uuid, ...input } = on();
   answer = (_req, res) => void res.writeHead(500).end();
-  await expect(run((given) => activities.releaseAgents(given), input)).resolves.toBeUndefined();
+  await expect(run((given) => activities.releaseAgent(given), input)).resolves.toBeUndefined();
 });

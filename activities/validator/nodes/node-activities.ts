@@ -25,7 +25,7 @@ import type { ProvableNode, RegisterNodes } from '../../../workflows/validator/n
 import type { Hotkey } from '../../clients/hotkey.ts';
 import { FOREIGN_KEY_VIOLATION, sqlState, UNIQUE_VIOLATION } from '../../clients/postgres.ts';
 import type { BlobStore } from '../../clients/s3.ts';
-import { beating, hostsOf, merged, parseAnswer, pick } from './agent-answers.ts';
+import { agentOf, beating, parseAnswer, pick } from './agent-answers.ts';
 import { AgentClient, type AgentAddress, type AgentAnswer, type AgentCall } from './agent-client.ts';
 import { whyHostRefused } from './check-host.ts';
 import { NodeStore } from './node-store.ts';
@@ -41,8 +41,8 @@ export interface NodeActivityDeps {
   nowMs?: () => number;
 }
 
-/** The agents of one proof: nodes may stand on several hosts. `session` names the proof at the agents. */
-export interface OnAgents {
+/** GPUs behind one agent. `session` names the proof there. */
+export interface OnAgent {
   nodes: ProvableNode[];
   minerHotkey: string;
   session: string;
@@ -82,33 +82,16 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
     return null;
   }
 
-  /** The same call to every agent at once; the first that did not answer stands for all. Time is that of the slowest. */
-  async function askAll<Value>(
-    { nodes, minerHotkey }: Omit<OnAgents, 'session'>,
-    callFor: (uuids: string[]) => Omit<AgentCall, 'signal'>,
-    read: (text: string, uuids: string[]) => Value | null,
-  ): Promise<AgentAnswer<Value[]>> {
-    const answers = await beating(() =>
-      Promise.all(
-        hostsOf(nodes).map(async ({ host, port, uuids }): Promise<AgentAnswer<Value>> => {
-          const answer = await agents.call(
-            { host, port, minerHotkey },
-            { ...callFor(uuids), signal: cancellationSignal() },
-          );
-          if (answer.kind !== 'answered') return answer;
-          const value = read(answer.value, uuids);
-          return value === null ? { kind: 'refused', detail: "the agent's answer is malformed" } : { ...answer, value };
-        }),
-      ),
-    );
-    const values: Value[] = [];
-    let elapsedMs = 0;
-    for (const answer of answers) {
-      if (answer.kind !== 'answered') return answer;
-      values.push(answer.value);
-      elapsedMs = Math.max(elapsedMs, answer.elapsedMs);
-    }
-    return { kind: 'answered', value: values, elapsedMs };
+  /** One call to the agent of these nodes; an answer that `read` cannot make sense of is a refusal. */
+  async function askAgent<Value>(
+    on: OnAgent,
+    call: Omit<AgentCall, 'signal'>,
+    read: (text: string) => Value | null,
+  ): Promise<AgentAnswer<Value>> {
+    const answer = await beating(() => agents.call(agentOf(on), { ...call, signal: cancellationSignal() }));
+    if (answer.kind !== 'answered') return answer;
+    const value = read(answer.value);
+    return value === null ? { kind: 'refused', detail: "the agent's answer is malformed" } : { ...answer, value };
   }
 
   /** A silent agent is asked a few times more. */
@@ -218,93 +201,73 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
     },
 
     /** 20 questions, each device asked in turn; wrong once is wrong (spec/validator-internals.md §2.14.2). */
-    async askDeviceInfo({
-      nodes,
-      minerHotkey,
-    }: {
-      nodes: ProvableNode[];
-      minerHotkey: string;
-    }): Promise<AgentAnswer<null>> {
-      for (const { host, port, uuids } of hostsOf(nodes)) {
-        const own = nodes.filter(({ uuid }) => uuids.includes(uuid));
-        for (let round = 0; round < DEVICE_INFO_CHALLENGES; round++) {
-          const asked = own[round % own.length];
-          if (!asked) break;
-          const challenge = Buffer.concat([Buffer.from([asked.deviceIndex]), randomBytes(31)]).toString('hex');
-          const answer = await agents.call(
-            { host, port, minerHotkey },
-            {
-              method: 'GET',
-              path: `/info?challenge=${challenge}`,
-              purpose: 'graval',
-              withinMs: INFO_MS,
-              maxAnswerBytes: 1024,
-              signal: cancellationSignal(),
-            },
-          );
-          heartbeat({ round });
-          if (answer.kind !== 'answered') return answer;
-          if (answer.value.trim() !== deviceInfoAnswer(challenge, { ...asked, clock_rate: asked.clockRate })) {
-            return { kind: 'refused', detail: `GPU ${asked.uuid} is not the announced device` };
-          }
-        }
+    async askDeviceInfo(on: Omit<OnAgent, 'session'>): Promise<AgentAnswer<null>> {
+      for (let round = 0; round < DEVICE_INFO_CHALLENGES; round++) {
+        const asked = on.nodes[round % on.nodes.length];
+        if (!asked) break;
+        const challenge = Buffer.concat([Buffer.from([asked.deviceIndex]), randomBytes(31)]).toString('hex');
+        const answer = await agents.call(agentOf(on), {
+          method: 'GET',
+          path: `/info?challenge=${challenge}`,
+          purpose: 'graval',
+          withinMs: INFO_MS,
+          maxAnswerBytes: 1024,
+          signal: cancellationSignal(),
+        });
+        heartbeat({ round });
+        if (answer.kind !== 'answered') return answer;
+        if (answer.value.trim() !== deviceInfoAnswer(challenge, { ...asked, clock_rate: asked.clockRate }))
+          return { kind: 'refused', detail: `GPU ${asked.uuid} is not the announced device` };
       }
       return { kind: 'answered', value: null, elapsedMs: 0 };
     },
 
-    async commitOnAgents({
+    commitOnAgent: ({
       challenges,
       withinMs,
       ...on
-    }: OnAgents & { challenges: PovwChallenge[]; withinMs: number }): Promise<AgentAnswer<Record<string, string>>> {
-      const answer = await askAll(
+    }: OnAgent & { challenges: PovwChallenge[]; withinMs: number }): Promise<AgentAnswer<Record<string, string>>> =>
+      askAgent(
         on,
-        (uuids) => ({
+        {
           method: 'POST',
           path: '/povw/commit',
           withinMs,
           maxAnswerBytes: SMALL_ANSWER_BYTES,
-          body: {
-            session: on.session,
-            challenges: challenges.filter(({ binding }) => uuids.includes(binding.gpuUuid)),
-          },
-        }),
-        (text, uuids) => pick(parseAnswer(commitAnswer, text)?.roots, uuids),
-      );
-      return merged(answer);
-    },
+          body: { session: on.session, challenges },
+        },
+        (text) => pick(parseAnswer(commitAnswer, text)?.roots, on.nodes),
+      ),
 
-    async walkOnAgents({
+    walkOnAgent: ({
       nonce2,
       withinMs,
       ...on
-    }: OnAgents & { nonce2: string; withinMs: number }): Promise<
+    }: OnAgent & { nonce2: string; withinMs: number }): Promise<
       AgentAnswer<Record<string, { digest: string; trace_root: string }>>
-    > {
-      const answer = await askAll(
+    > =>
+      askAgent(
         on,
-        () => ({
+        {
           method: 'POST',
           path: '/povw/walk',
           withinMs,
           maxAnswerBytes: SMALL_ANSWER_BYTES,
           body: { session: on.session, nonce2 },
-        }),
-        (text, uuids) => pick(parseAnswer(walkAnswer, text)?.walks, uuids),
-      );
-      return merged(answer);
-    },
+        },
+        (text) => pick(parseAnswer(walkAnswer, text)?.walks, on.nodes),
+      ),
 
     /** One GPU's openings at a time, each to the store under its hash as it comes: histories and memory stay small. Not timed,
      * so a lost answer is asked for again; a new attempt goes on after the last GPU that was stored. */
-    async openOnAgents({
+    async openOnAgent({
       samples,
       ...on
-    }: OnAgents & { samples: NonNullable<ProofSession['samples']> }): Promise<AgentAnswer<OpeningsRefs>> {
+    }: OnAgent & { samples: NonNullable<ProofSession['samples']> }): Promise<AgentAnswer<OpeningsRefs>> {
       const resume = activityInfo().heartbeatDetails as { opened?: OpeningsRefs } | undefined;
       const opened: OpeningsRefs = { ...resume?.opened };
       const startedAt = performance.now();
-      for (const { uuid, host, port } of on.nodes) {
+      for (const { uuid } of on.nodes) {
         if (opened[uuid]) continue;
         const call: Omit<AgentCall, 'signal'> = {
           method: 'POST',
@@ -313,7 +276,7 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
           maxAnswerBytes: MAX_OPENINGS_BYTES,
           body: { session: on.session, gpu_uuid: uuid, samples: samples[uuid] },
         };
-        const answer = await askAgain({ host, port, minerHotkey: on.minerHotkey }, call, { opened });
+        const answer = await askAgain(agentOf(on), call, { opened });
         if (answer.kind !== 'answered') return answer;
         const { key, sha256 } = await beating(() => blobs.putByContent('proofs', answer.value), { opened });
         opened[uuid] = { key, sha256 };
@@ -323,15 +286,14 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
     },
 
     /** Best effort: a session that stays behind expires at the agent. */
-    async releaseAgents({ nodes, minerHotkey, session }: OnAgents): Promise<void> {
-      await Promise.all(
-        hostsOf(nodes).map(({ host, port }) =>
-          agents.call(
-            { host, port, minerHotkey },
-            { method: 'DELETE', path: `/povw/${session}`, purpose: 'graval', withinMs: 5000, maxAnswerBytes: 1024 },
-          ),
-        ),
-      );
+    async releaseAgent(on: OnAgent): Promise<void> {
+      await agents.call(agentOf(on), {
+        method: 'DELETE',
+        path: `/povw/${on.session}`,
+        purpose: 'graval',
+        withinMs: 5000,
+        maxAnswerBytes: 1024,
+      });
     },
   };
 }

@@ -49,6 +49,12 @@ test.each<[string, NodeClaim, ClaimableNode[], string | null]>([
     [node()],
     'request.invalid',
   ],
+  [
+    'two types in one instance',
+    claim({ gpuUuids: [A, B], selector: { ...selector, gpuCount: 2 } }),
+    [node(), node({ uuid: B, gpu: 'a100' })],
+    'request.invalid',
+  ],
   ['another host', claim({ host: 'elsewhere' }), [node()], 'request.invalid'],
   ['less trust than asked', claim({ minimumTrustLevel: 'povw' }), [node()], 'request.invalid'],
 ])('%s', (_, wanted, nodes, code) => expect(whyNodesRefused(wanted, nodes)?.code ?? null).toBe(code));

@@ -56,6 +56,11 @@ export function whyNodesRefused(claim: NodeClaim, nodes: readonly ClaimableNode[
     ) ??
     firstOf(
       offered,
+      (node) => node.gpu !== offered[0]?.gpu,
+      (uuid) => invalid(`GPU ${uuid} is of another type: the GPUs of an instance are timed together`),
+    ) ??
+    firstOf(
+      offered,
       (node) => node.verificationHost.toLowerCase() !== host.toLowerCase(),
       (uuid) => invalid(`GPU ${uuid} was not verified on host ${host}`),
     ) ??

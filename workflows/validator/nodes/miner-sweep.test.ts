@@ -72,13 +72,13 @@ test('every host fills before any walks, and all walk then', async () => {
   const order: string[] = [];
   const slow = Promise.withResolvers<void>();
   const { result, states } = await sweep(nodes, {
-    commitOnAgents: async ({ nodes: group }) => {
+    commitOnAgent: async ({ nodes: group }) => {
       if (hostOf(group) === 'one') setTimeout(() => slow.resolve(), 300);
       else await slow.promise; // the one is ready long before the other
       order.push('commit');
       return { kind: 'answered', value: {}, elapsedMs: 1 };
     },
-    walkOnAgents: async () => {
+    walkOnAgent: async () => {
       order.push('walk');
       return { kind: 'answered', value: {}, elapsedMs: 1 };
     },
@@ -129,7 +129,7 @@ test('a late walk fails every GPU of its group: who lent to whom cannot be told'
 test('a host that stays silent holds nobody up and is told so', async () => {
   const nodes = fleet();
   const { result, states } = await sweep(nodes, {
-    commitOnAgents: async ({ nodes: group }) =>
+    commitOnAgent: async ({ nodes: group }) =>
       hostOf(group) === 'one' ? { kind: 'silent', detail: 'no answer' } : { kind: 'answered', value: {}, elapsedMs: 1 },
   });
   expect(result).toMatchObject({ verified: 2, undecided: 2, ready: 1 });
@@ -140,7 +140,7 @@ test('a host that stays silent holds nobody up and is told so', async () => {
 test("the validator's own fault fails nobody, and nothing stays reserved", async () => {
   const nodes = fleet();
   const { result, states } = await sweep(nodes, {
-    commitOnAgents: async () => {
+    commitOnAgent: async () => {
       throw ApplicationFailure.nonRetryable('worker died');
     },
   });
@@ -162,7 +162,7 @@ test('a cancelled sweep gives its GPUs back', async () => {
   const ended = Promise.withResolvers<never>();
   use({
     reserveIdleNodes: async () => nodes,
-    commitOnAgents: () => {
+    commitOnAgent: () => {
       begun.resolve();
       return ended.promise;
     },

@@ -28,7 +28,8 @@ import {
   type VerificationOutcome,
 } from './messages.ts';
 import { nodeLifecycle } from './node-lifecycle.ts';
-import { settledOf, verifyNodes } from './verify-nodes.ts';
+import { verifyInOneWindow } from './verify-in-one-window.ts';
+import { settledOf } from './verify-nodes.ts';
 
 const { insertNodes, recordNodesChallenged, recordNodesVerified, recordNodesFailed } = proxyActivities<NodeActivities>({
   startToCloseTimeout: '30 seconds', // resolving the hosts of ten nodes included
@@ -116,7 +117,12 @@ export async function nodeRegistration({
     const startedAtMs = Date.now();
     for (;;) {
       state.attempts++;
-      const attempt = await verifyNodes({ nodes: nodes ?? [], minerHotkey, plugin: policy.plugin, configId: taskId });
+      const attempt = await verifyInOneWindow({
+        nodes: nodes ?? [],
+        minerHotkey,
+        plugin: policy.plugin,
+        configId: taskId,
+      });
       if (attempt.kind === 'verified' || attempt.kind === 'failed') return attempt;
       const graceMs = attempt.kind === 'silent' ? policy.silenceGraceMs : UNCLEAR_GRACE_MS;
       if (Date.now() - startedAtMs >= graceMs) return attempt;

@@ -9,6 +9,7 @@ import {
   outside,
   passUntil,
   policy,
+  provable,
   startLife,
   startNodeWorkers,
   stateOf,
@@ -182,6 +183,32 @@ test('all GPUs of a registration are proven in one proof, and each lives on by i
   }
 }, 60_000);
 
+test('GPUs of one registration on two hosts, and of two types, walk only when all have filled', async () => {
+  const order: string[] = [];
+  const slow = Promise.withResolvers<void>();
+  use({
+    insertNodes: async ({ nodes }) => {
+      for (const { uuid } of nodes) world.rows.set(uuid, 'announced');
+      return nodes.map(({ uuid }, at) => provable(uuid, at === 0 ? {} : at === 1 ? { host: 'b' } : { gpuType: 'l40' }));
+    },
+    commitOnAgent: async () => {
+      if (order.length < 2) setTimeout(() => slow.resolve(), 300);
+      else await slow.promise;
+      order.push('commit');
+      return { kind: 'answered', value: {}, elapsedMs: 1 };
+    },
+    walkOnAgent: async () => {
+      order.push('walk');
+      return { kind: 'answered', value: {}, elapsedMs: 1 };
+    },
+  });
+  const uuids = [newUuid(), newUuid(), newUuid()];
+  const { handle } = await register(uuids);
+  expect(await handle.result()).toMatchObject({ status: 'verified', attempts: 1 });
+  expect(order).toEqual(['commit', 'commit', 'commit', 'walk', 'walk', 'walk']);
+  for (const uuid of uuids) await stop(uuid);
+}, 60_000);
+
 test('a registration whose nodes never arrive ends by itself', async () => {
   use();
   const taskId = randomUUID();
@@ -217,8 +244,8 @@ test.each<[string, Partial<NodeWorldActivities>, string, number]>([
     'not the announced device',
     1,
   ],
-  ['silence once the samples are known fails at once', { openOnAgents: silent }, 'open: no answer', 1],
-  ['silence before that fails after the grace', { commitOnAgents: silent }, 'commit: no answer', 25],
+  ['silence once the samples are known fails at once', { openOnAgent: silent }, 'open: no answer', 1],
+  ['silence before that fails after the grace', { commitOnAgent: silent }, 'commit: no answer', 25],
 ])(
   '%s',
   async (_, over, reason, attempts) => {
@@ -241,7 +268,7 @@ test.each<[string, Partial<NodeWorldActivities>, string, number]>([
 test("the validator's own fault blames nobody: a new proof is made until one ends", async () => {
   let faults = 0;
   use({
-    commitOnAgents: async () => {
+    commitOnAgent: async () => {
       if (faults++ < 3) throw ApplicationFailure.nonRetryable('worker died');
       return { kind: 'answered', value: {}, elapsedMs: 1 };
     },

@@ -7,7 +7,7 @@ import {
   proxyActivities,
   uuid4,
 } from '@temporalio/workflow';
-import type { AgentAnswer, NodeActivities, OnAgents } from '../../../activities/validator/nodes/node-activities.ts';
+import type { AgentAnswer, NodeActivities, OnAgent } from '../../../activities/validator/nodes/node-activities.ts';
 import type {
   OpeningsRefs,
   ProofSession,
@@ -28,12 +28,12 @@ const { verifyProof } = proxyActivities<ProofVerificationActivities>({
   heartbeatTimeout: '30 seconds',
   scheduleToCloseTimeout: '30 minutes',
 });
-const { askDeviceInfo, openOnAgents } = proxyActivities<NodeActivities>({
+const { askDeviceInfo, openOnAgent } = proxyActivities<NodeActivities>({
   startToCloseTimeout: '15 minutes', // 20 challenges of 12 s; openings of 16 GPUs, 15 MB each, over a slow line
   heartbeatTimeout: '30 seconds',
   retry: { maximumAttempts: 3 },
 });
-const { releaseAgents } = proxyActivities<NodeActivities>({
+const { releaseAgent } = proxyActivities<NodeActivities>({
   startToCloseTimeout: '30 seconds',
   retry: { maximumAttempts: 3 },
 });
@@ -57,7 +57,7 @@ export interface VerifyNodes {
   committed?: () => Promise<void>;
 }
 
-/** One proof of all the nodes in the same window, so that none lends its memory to another. Faults are outcomes. */
+/** One proof of GPUs of one type behind one agent, which fill and walk simultaneously. Faults are outcomes. */
 export async function verifyNodes(input: VerifyNodes): Promise<VerificationOutcome> {
   try {
     return await prove(input);
@@ -104,7 +104,7 @@ async function askAgents(session: ProofSession, input: VerifyNodes): Promise<Ope
   try {
     return await converse(session, agents, input.committed);
   } finally {
-    await CancellationScope.nonCancellable(() => releaseAgents(agents)).catch((err: unknown) => {
+    await CancellationScope.nonCancellable(() => releaseAgent(agents)).catch((err: unknown) => {
       log.info('node.agent_not_released', { configId, error: String(err) }); // it expires by itself
     });
   }
@@ -112,13 +112,13 @@ async function askAgents(session: ProofSession, input: VerifyNodes): Promise<Ope
 
 async function converse(
   begun: ProofSession,
-  agents: OnAgents,
+  agents: OnAgent,
   committedAll?: () => Promise<void>,
 ): Promise<Opened | VerificationOutcome> {
   const fillLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.fillLimitMs));
   const walkLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.walkLimitMs));
 
-  const committed = await timed(fillLimitMs).commitOnAgents({
+  const committed = await timed(fillLimitMs).commitOnAgent({
     ...agents,
     challenges: begun.challenges,
     withinMs: fillLimitMs + LINE_MS,
@@ -127,7 +127,7 @@ async function converse(
   const waiting = await acceptCommit({ session: begun, roots: committed.value, elapsedMs: committed.elapsedMs });
   await committedAll?.();
 
-  const walked = await timed(walkLimitMs).walkOnAgents({
+  const walked = await timed(walkLimitMs).walkOnAgent({
     ...agents,
     nonce2: waiting.nonce2 ?? '',
     withinMs: walkLimitMs + LINE_MS,
@@ -135,7 +135,7 @@ async function converse(
   if (walked.kind !== 'answered') return unanswered('walk', walked);
   const sampled = await acceptWalk({ session: waiting, walks: walked.value, elapsedMs: walked.elapsedMs });
 
-  const opened = await openOnAgents({ ...agents, samples: sampled.samples ?? {} });
+  const opened = await openOnAgent({ ...agents, samples: sampled.samples ?? {} });
   // Whoever stays silent once the samples are known would otherwise get other ones.
   if (opened.kind !== 'answered') return failed(`open: ${opened.detail}`);
   return {
