@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeAll, expect, test } from '@jest/globals';
 import { loadHotkey } from '../../activities/clients/hotkey.ts';
 import { runningProvers } from '../../activities/clients/testing/running-provers.ts';
@@ -45,6 +47,8 @@ test('the launch is verified, and its provers have ended before the chute serves
     GPU_UUIDS.map((gpuUuid) => ({ gpuUuid, verified: true, samplesChecked: 32 })),
   );
   expect(await runningProvers()).toEqual([]);
+  const log = await readFile(join(runtime.workDir, '_chute.log'), 'utf8');
+  expect(log).toContain('claiming 2 GPUs, to be proven by graval (CPU reference)');
 });
 
 // Long enough for a CPU to be met while it fills.

@@ -3,7 +3,7 @@ import { writeFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Server } from 'node:net';
 import type { Logger } from 'pino';
-import { findProverEngine } from '../../activities/clients/prover-engine.ts';
+import { findProverEngine, proverName } from '../../activities/clients/prover-engine.ts';
 import type { RuntimeConfig } from '../../workers/config/runtime.ts';
 import type { VerifyAnswer } from '../../workflows/domain/protocol/launch.ts';
 import { childEnvironment } from './child/child-environment.ts';
@@ -62,15 +62,17 @@ export async function runInstance({
     await listen(front.server, config.CANOPY_BIND_PORT, config.CANOPY_BIND_HOST);
     const token = config.CHUTES_LAUNCH_JWT.reveal();
     const client = new LaunchClient({ url: claims.url, token, log, signal: stop, backoffMs: launchBackoffMs });
+    const devices = devicesOf(config);
+    const provers = new Set(devices.map(({ uuid }) => proverName(engine.placeOf(uuid))));
     log.info(
-      { event: 'launch.started', configId: claims.sub, validator: new URL(claims.url).origin },
+      { event: 'launch.started', configId: claims.sub, validator: new URL(claims.url).origin, provers: [...provers] },
       'launch.started',
     );
-    say('launch: claiming');
+    say(`launch: claiming ${devices.length} GPUs, to be proven by ${[...provers].join(' and ')}`);
     const { answer, sessionSecret } = await launchInstance({
       client,
       identity,
-      devices: devicesOf(config),
+      devices,
       host: config.CHUTES_EXTERNAL_HOST,
       ports: { primary: config.CHUTES_PORT_PRIMARY, logging: config.CHUTES_PORT_LOGGING },
       extraPorts: extraPortsOf(env),

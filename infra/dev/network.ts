@@ -9,7 +9,7 @@ import { lockDirectory } from './lock-directory.ts';
 import { loadNetworkState, type NetworkState } from './network-state.ts';
 import { prepareProver, type NativeProver } from './native-prover.ts';
 import { ProcessTable } from './process-table.ts';
-import { BUCKET, planPrograms, S3_ACCESS_KEY, type ProgramPlan } from './programs.ts';
+import { BUCKET, planPrograms, S3_ACCESS_KEY, usesGraval, withGraval, type ProgramPlan } from './programs.ts';
 import { bar } from './reporter.ts';
 import { answers, startService, type Service } from './services/child.ts';
 import { reachablePostgresDir, startPostgres, type PostgresService } from './services/postgres.ts';
@@ -240,8 +240,6 @@ export class LocalNetwork {
       ]),
     );
     const { urls } = this;
-    note('waiting for the build of graval');
-    const { graval } = await this.prover;
     const plans = planPrograms({
       state,
       dataDir: this.dataDir,
@@ -258,7 +256,6 @@ export class LocalNetwork {
       runtimeDir: this.compute.runtimeDir,
       containerEnv: this.compute.env,
       simulatedGpus: this.#options.gpus,
-      graval,
       services: [
         { name: 'Temporal UI', kind: 'http', url: urls.temporalUi, healthUrl: urls.temporalUi },
         ...(urls.registry ? [{ name: 'registry', kind: 'store', healthUrl: `http://${urls.registry}/v2/` }] : []),
@@ -268,7 +265,9 @@ export class LocalNetwork {
     note(bar(0, plans.length));
     const results = await Promise.allSettled(
       plans.map(async (plan) => {
-        await this.startProgram(plan);
+        const whole = usesGraval(plan) ? withGraval(plan, (await this.prover).graval) : plan;
+        if (this.#isStopping) throw new Error(`${plan.name} was stopped before it was started`);
+        await this.startProgram(whole);
         note(bar(++ready, plans.length));
       }),
     );

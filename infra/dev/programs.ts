@@ -34,8 +34,6 @@ export interface PlanInput {
   runtimeDir: string | null;
   containerEnv: Record<string, string>;
   simulatedGpus: string | null;
-  /** path of the native prover; null: TypeScript */
-  graval: string | null;
   services: ListedService[];
 }
 
@@ -55,7 +53,6 @@ const LOCAL_DEADLINES = {
 export function planPrograms(input: PlanInput): ProgramPlan[] {
   const { state, dataDir, hotkeys, urls, compute, containerEnv } = input;
   const { ports, secrets, seeds } = state;
-  const graval: Record<string, string> = input.graval ? { CANOPY_GRAVAL: input.graval } : {};
   const local = (port: number): string => `http://127.0.0.1:${port}`;
   const validator: Record<string, string> = {
     CANOPY_DATABASE_URL: urls.validatorDb,
@@ -99,14 +96,12 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     CANOPY_WORK_DIR: join(dataDir, 'miner'),
     CANOPY_RECONCILE_INTERVAL_MS: '10000',
     CANOPY_AUTOSCALE_INTERVAL_MS: '5000',
-    ...graval,
     ...containerEnv,
   };
   const agent: Record<string, string> = {
     CANOPY_MINER_HOTKEY: hotkeys.miner,
     CANOPY_VALIDATOR_HOTKEYS: hotkeys.validator,
     CANOPY_WORK_DIR: join(dataDir, 'agent'),
-    ...graval,
     ...(input.simulatedGpus ? { CANOPY_SIMULATED_GPUS: input.simulatedGpus } : {}),
   };
   const http = (name: string, entry: string, env: Record<string, string>, port: number, path: string): ProgramPlan => ({
@@ -127,7 +122,7 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
     http('sockets', 'api/sockets/main.ts', validator, ports.sockets, '/health'),
     http('gateway', 'api/gateway/main.ts', validator, ports.gateway, '/_gateway/health'),
     worker('forge-worker', { ...validator, ...containerEnv }, ports.forgeWorkerMetrics),
-    worker('gpu-worker', { ...validator, ...graval }, ports.gpuWorkerMetrics),
+    worker('gpu-worker', validator, ports.gpuWorkerMetrics),
     http('agent', 'api/agent/main.ts', agent, ports.agent, '/ping'),
     http('miner-api', 'api/miner/main.ts', miner, ports.minerApi, '/ping'),
     worker('miner-worker', miner, ports.minerWorkerMetrics),
@@ -138,3 +133,8 @@ export function planPrograms(input: PlanInput): ProgramPlan[] {
   }
   return plans;
 }
+
+/** What proves, checks proofs, or starts what proves; the others need not wait until `graval` is built. */
+export const usesGraval = ({ name }: ProgramPlan): boolean => ['agent', 'gpu-worker', 'miner-worker'].includes(name);
+export const withGraval = (plan: ProgramPlan, graval: string | null): ProgramPlan =>
+  graval === null ? plan : { ...plan, env: { ...plan.env, CANOPY_GRAVAL: graval } };

@@ -127,11 +127,15 @@ async function addServer(network: LocalNetwork, reporter: Reporter, note: (messa
   if (!isVerified(server)) throw new Error('the server is there but its GPUs are not verified');
   reporter.line(`server ${server.name} ${server.server_id}, workflow ${serverWorkflowId(server.server_id)}`);
   const asMiner = new ApiClient(network.urls.public, minerKey);
+  const agent = new ApiClient(network.urls.agent, minerKey, 'management');
+  const { provers } = await agent.get<{ provers: Record<string, string> }>('/status', 'management');
   const nodes = await asMiner.request('GET', '/miner/nodes/', { purpose: 'miner' });
   for await (const line of linesOf(nodes)) {
     if (!line.startsWith('data: {')) continue;
     const node = JSON.parse(line.slice(6)) as Record<string, unknown>;
-    reporter.line(`GPU ${String(node.uuid)} ${String(node.gpu_identifier)}: ${describeProof(node)}`);
+    reporter.line(
+      `GPU ${String(node.uuid)} ${String(node.gpu_identifier)}: ${describeProof(node)}, prover: ${provers[String(node.uuid)]}`,
+    );
   }
 }
 
