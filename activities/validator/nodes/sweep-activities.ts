@@ -70,12 +70,8 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
         const rows = (await trx('nodes')
           .where({ miner_hotkey: minerHotkey })
           // A registration under way proves its own; one that was lost does not count for ever.
-          .where((kind) =>
-            kind.whereIn('status', ['verified', 'failed', 'lost']).orWhere('created_at', '<', inMs(-REGISTRATION_MS)),
-          )
-          .where((free) =>
-            free.whereNull('sweep_until').orWhere('sweep_until', '<', trx.fn.now()).orWhere({ sweep_id: sweepId }),
-          )
+          .whereRaw("(status in ('verified', 'failed', 'lost') or created_at < ?)", [inMs(-REGISTRATION_MS)])
+          .whereRaw('(sweep_until is null or sweep_until < now() or sweep_id = ?)', [sweepId])
           .whereNotExists(trx('instance_nodes').whereRaw('instance_nodes.node_uuid = nodes.uuid').select(trx.raw('1')))
           .orderBy('uuid')
           .select('*')) as IdleRow[];
@@ -115,7 +111,7 @@ const provableNode = (row: IdleRow): ProvableNode => ({
   gpuType: row.gpu_identifier.toLowerCase(),
   vramBytes: (gpuType(row.gpu_identifier)?.memoryGb ?? 0) * 1e9,
   name: row.name,
-  memory: Number(row.memory),
+  memory: row.memory,
   clockRate: row.clock_rate,
   deviceIndex: row.device_index,
   host: row.verification_host,
