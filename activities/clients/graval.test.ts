@@ -17,7 +17,7 @@ import { vectorChallenge } from '../../workflows/domain/proof/proof-vectors.ts';
 import { createProver, PLAIN_ENGINE, type ProofEngine } from '../../workflows/domain/proof/prover.ts';
 import { verifyOpenings } from '../../workflows/domain/proof/verify-openings.ts';
 import { createGravalClient } from './graval.ts';
-import type { GravalVerdict, RecordedProof } from './graval-proof-file.ts';
+import { writeProofFile, type GravalVerdict, type RecordedProof } from './graval-proof-file.ts';
 import type { GravalSession } from './graval-session.ts';
 
 /** The TypeScript definition and the C++ program give the same bytes and the same verdicts, in both directions. */
@@ -184,6 +184,36 @@ test.each<[string, Partial<ProofEngine>, (proof: RecordedProof) => RecordedProof
   // what only the binding tells TypeScript cannot be changed in the file alone
   if (!['challenge_malformed', 'fill_seed_block_differs'].includes(reason))
     expect(verifyInTypeScript(challenge, changed)).toEqual(found);
+});
+
+test('graval verify tells a person what was checked, and a program the verdict', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'graval-'));
+  const verify = async (file: Uint8Array, ...options: string[]) => {
+    await writeFile(join(dir, 'proof'), file);
+    const asked = promisify(execFile)(binary, ['verify', join(dir, 'proof'), ...options]);
+    return asked.then(
+      ({ stdout, stderr }) => ({ code: 0, stdout, stderr }),
+      ({ code, stdout, stderr }: { code: number; stdout: string; stderr: string }) => ({ code, stdout, stderr }),
+    );
+  };
+  try {
+    const { proof } = proveInTypeScript(vectorChallenge(PROFILES['tiny-b']), 11);
+    const file = writeProofFile(proof);
+    const holds = await verify(file);
+    expect(holds).toMatchObject({ code: 0, stdout: '{"verified":true,"samples":10}\n' });
+    expect(holds.stderr).toContain('n = 12, k = 3, 7 blocks');
+    expect(holds.stderr).toContain(`S         ${bytesToHex(proof.seed)}`);
+    expect(holds.stderr).toContain('verdict   holds: every sampled entry');
+    expect(await verify(file, '--json')).toEqual({ code: 0, stdout: holds.stdout, stderr: '' });
+    const refused = await verify(last(file, 1));
+    expect(refused).toMatchObject({ code: 2, stdout: '{"verified":false,"reason":"walk_row_not_committed"}\n' });
+    expect(refused.stderr).toContain('verdict   walk_row_not_committed: a row of the block');
+    const older = await verify(Uint8Array.from(file, (byte, at) => (at === 7 ? 0x31 : byte)));
+    expect(older).toMatchObject({ code: 64, stdout: '' });
+    expect(older.stderr).toContain('is no proof file of povw/2');
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
 });
 
 test('a process that crashes or writes nonsense is an error of the attempt, not of the caller', async () => {

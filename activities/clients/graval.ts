@@ -34,7 +34,8 @@ export interface GravalClient {
 export function createGravalClient({ binary }: { binary: string }): GravalClient {
   return {
     info: async (signal) => infoOf(await runGraval(binary, ['info', '--json'], null, signal)),
-    verify: async (proof, signal) => verdictOf(await runGraval(binary, ['verify', '-'], writeProofFile(proof), signal)),
+    verify: async (proof, signal) =>
+      verdictOf(await runGraval(binary, ['verify', '-', '--json'], writeProofFile(proof), signal)),
     serve: () => startGravalSession(binary),
   };
 }

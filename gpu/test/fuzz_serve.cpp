@@ -6,8 +6,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
   graval::ServeLimits limits;
-  limits.memory_bytes = 1u << 20;
-  limits.multiply_adds = 1u << 20;
+  limits.memory_bytes = 1u << 17;
+  limits.multiply_adds = 1u << 16;
   graval::ServeSession session(limits);
   while (size >= 6) {
     const std::uint32_t length = std::uint32_t(data[0]) | std::uint32_t(data[1]) << 8 | std::uint32_t(data[2]) << 16 | std::uint32_t(data[3]) << 24;
