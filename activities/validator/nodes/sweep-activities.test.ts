@@ -84,7 +84,8 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
 
 test('a miner is due when its moment has come; new miners get one within a period, gone ones are forgotten', async () => {
   const [due, waiting, gone] = [miner(), miner(), miner()];
-  for (const hotkey of [due, waiting]) await insertNode(database.knex, hotkey);
+  await insertNode(database.knex, due);
+  await insertNode(database.knex, waiting, { verification_host: 'elsewhere' });
   await database.knex('miner_sweeps').insert([
     { miner_hotkey: due, next_at: new Date(Date.now() - 1) },
     { miner_hotkey: gone, next_at: new Date(Date.now() - 1) },
@@ -93,6 +94,15 @@ test('a miner is due when its moment has come; new miners get one within a perio
   expect(await database.knex('miner_sweeps').orderBy('next_at').pluck('miner_hotkey')).toEqual([due, waiting]);
   const inMs = (await nextAtMs(waiting)) - Date.now();
   expect(inMs).toBeLessThanOrEqual(EVERY_MS);
+});
+
+test('hotkeys that announce GPUs on the same host come together', async () => {
+  const [due, beside, elsewhere] = [miner(), miner(), miner()];
+  await insertNode(database.knex, due, { verification_host: 'Shared.example' });
+  await insertNode(database.knex, beside, { verification_host: 'shared.example' });
+  await insertNode(database.knex, elsewhere, { verification_host: 'other.example' });
+  await database.knex('miner_sweeps').insert({ miner_hotkey: due, next_at: new Date(Date.now() - 1) });
+  expect(await drawing(0.9).dueMiners()).toEqual([due, beside].toSorted());
 });
 
 test('the next moment lies between half a period and one and a half; planned twice for one sweep it stays', async () => {

@@ -34,7 +34,10 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
   const inMs = (ms: number) => db.raw("now() + ? * interval '1 millisecond'", [Math.round(ms)]);
 
   return {
-    /** Hotkeys whose moment has come. Miners without GPUs are forgotten, new ones get a first moment. */
+    /**
+     * Hotkeys whose moment has come, and with them all that announce GPUs on the same hosts: they begin together, so that one
+     * card does not answer for two hotkeys in turn. Miners without GPUs are forgotten, new ones get a first moment.
+     */
     async dueMiners(): Promise<string[]> {
       await db.raw(
         `insert into miner_sweeps (miner_hotkey, next_at)
@@ -43,7 +46,14 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
         [everyMs],
       );
       await db('miner_sweeps').whereNotIn('miner_hotkey', db('nodes').select('miner_hotkey')).delete();
-      return db('miner_sweeps').where('next_at', '<=', db.fn.now()).orderBy('next_at').pluck('miner_hotkey');
+      const { rows }: { rows: { miner_hotkey: string }[] } = await db.raw(`
+        with due as (select miner_hotkey from miner_sweeps where next_at <= now()),
+          hosts as (select lower(verification_host) as host from nodes where miner_hotkey in (select miner_hotkey from due))
+        select miner_hotkey from due
+        union
+        select miner_hotkey from nodes where lower(verification_host) in (select host from hosts)
+        order by miner_hotkey`);
+      return rows.map((row) => row.miner_hotkey);
     },
 
     /** Brings the miner's next sweep to a random moment within `withinMs`; a sooner one stays. */
