@@ -36,7 +36,7 @@ test('schedules are made once and updated after, whoever starts second', async (
   expect(spec.intervals).toEqual([expect.objectContaining({ every: 30_000 })]);
   expect(action).toMatchObject({
     workflowType: 'metagraphSync',
-    args: [{ netuid: 64, plugin: 'simulated' }],
+    args: [{ netuid: 64 }],
     taskQueue: 'validator',
   });
   expect(await env.client.schedule.getHandle('housekeeping').describe()).toMatchObject({
@@ -45,12 +45,10 @@ test('schedules are made once and updated after, whoever starts second', async (
   });
 });
 
-test('the program starts, reads the metagraph at once, and ends cleanly when told', async () => {
-  const hotkey = '5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY';
-  const file = join(dir, 'metagraph.json');
-  await writeFile(file, JSON.stringify([{ hotkey, coldkey: hotkey, uid: 0, stake_rao: '1', host: null, port: null }]));
-  const worker = spawn(process.execPath, [join(import.meta.dirname, 'validator-worker.ts')], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+/** The program as an operator starts it, proving by povw. */
+const start = (over: Record<string, string>) =>
+  spawn(process.execPath, [join(import.meta.dirname, 'validator-worker.ts')], {
+    stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       ...process.env,
       NODE_OPTIONS: '',
@@ -66,15 +64,34 @@ test('the program starts, reads the metagraph at once, and ends cleanly when tol
       CANOPY_KEY_PEPPER: '22'.repeat(32),
       CANOPY_SECRETS_KEY: '33'.repeat(32),
       CANOPY_LAUNCH_KEY: 'a launch key for tests',
-      CANOPY_METAGRAPH_FILE: file,
+      CANOPY_PROOF: 'povw',
       CANOPY_WORK_DIR: join(import.meta.dirname, '../.canopy/test-worker'),
+      ...over,
     },
   });
+
+test('the program starts with povw, reads the metagraph at once, and ends cleanly when told', async () => {
+  const hotkey = '5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY';
+  const file = join(dir, 'metagraph.json');
+  await writeFile(file, JSON.stringify([{ hotkey, coldkey: hotkey, uid: 0, stake_rao: '1', host: null, port: null }]));
+  const worker = start({ CANOPY_METAGRAPH_FILE: file });
   const ended = once(worker, 'exit');
   worker.stdout.resume();
-  const members = () => database.knex('metagraph_nodes').where({ netuid: 64, plugin: 'simulated' });
+  worker.stderr.pipe(process.stderr);
+  const members = () => database.knex('metagraph_nodes').where({ netuid: 64 });
   while ((await members()).length === 0 && worker.exitCode === null) await sleep(100);
   expect((await members()).map((row: { hotkey: string }) => row.hotkey)).toEqual([hotkey]);
   worker.kill('SIGTERM');
   expect(await ended).toEqual([0, null]);
 }, 90_000);
+
+test('a table of profiles that cannot be used ends the program, which says where it is wrong', async () => {
+  const file = join(dir, 'profiles.json');
+  await writeFile(file, JSON.stringify({ rows: [{ gpu: 'h100' }] }));
+  const worker = start({ CANOPY_POVW_PROFILES: file });
+  const said: string[] = [];
+  worker.stdout.resume();
+  worker.stderr.setEncoding('utf8').on('data', (text: string) => void said.push(text));
+  expect(await once(worker, 'exit')).toEqual([1, null]);
+  expect(said.join('')).toContain('profiles.json is not usable:\n  row 1 (h100), n:');
+}, 60_000);
