@@ -114,11 +114,13 @@ test('each activity that writes leaves the same state when it runs twice', async
     ],
     [
       'recordNodesFailed as lost',
-      () => activities.recordNodesFailed({ taskId, minerHotkey, uuids, status: 'lost', error: 'silent' }),
+      () =>
+        activities.recordNodesFailed({ taskId, minerHotkey, uuids, status: 'lost', error: 'silent', summary: null }),
     ],
     [
       'recordNodesFailed',
-      () => activities.recordNodesFailed({ taskId, minerHotkey, uuids, status: 'failed', error: 'wrong' }),
+      () =>
+        activities.recordNodesFailed({ taskId, minerHotkey, uuids, status: 'failed', error: 'wrong', summary: null }),
     ],
     ['forgetNode', () => activities.forgetNode({ uuid: uuids[0] ?? '', minerHotkey, by: minerHotkey })],
   ];
@@ -157,7 +159,7 @@ test('an event for each GPU when it becomes verified, none when it is verified a
   await verified();
   await verified();
   expect(await events()).toBe(1);
-  await activities.recordNodesFailed({ taskId, minerHotkey, uuids, status: 'lost', error: 'silent' });
+  await activities.recordNodesFailed({ taskId, minerHotkey, uuids, status: 'lost', error: 'silent', summary: null });
   expect((await rows())[0]).toMatchObject({
     status: 'lost',
     verification_error: 'silent',
@@ -165,8 +167,21 @@ test('an event for each GPU when it becomes verified, none when it is verified a
   });
   await verified();
   expect(await events()).toBe(2);
-  await activities.recordNodesFailed({ taskId, minerHotkey, uuids, status: 'failed', error: 'wrong' });
-  expect((await rows())[0]).toMatchObject({ status: 'failed', verified_at: null, trust_level: 'none' });
+  const refused: ProofSummary = { ...summary(uuids), trustLevel: 'none' };
+  await activities.recordNodesFailed({
+    taskId,
+    minerHotkey,
+    uuids,
+    status: 'failed',
+    error: 'wrong',
+    summary: refused,
+  });
+  expect((await rows())[0]).toMatchObject({
+    status: 'failed',
+    verified_at: null,
+    trust_level: 'none',
+    proof_summary: { trustLevel: 'none' }, // its file is the evidence
+  });
 });
 
 test('what one registration records never touches the rows of a later one', async () => {
@@ -175,7 +190,7 @@ test('what one registration records never touches the rows of a later one', asyn
   await activities.insertNodes(request);
   const stale = { taskId: randomUUID(), minerHotkey: 'miner', uuids };
   await activities.recordNodesVerified({ ...stale, summary: summary(uuids) });
-  await activities.recordNodesFailed({ ...stale, status: 'failed', error: 'x' });
+  await activities.recordNodesFailed({ ...stale, status: 'failed', error: 'x', summary: null });
   expect((await rows())[0]).toMatchObject({ status: 'announced' });
   expect(await run((given) => activities.lookUpNode(given), { ...stale, uuid: uuids[0] ?? '' })).toEqual({
     status: 'gone',

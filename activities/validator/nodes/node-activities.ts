@@ -168,6 +168,7 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
       uuids: string[];
       status: 'failed' | 'lost';
       error: string;
+      summary: ProofSummary | null;
     }): Promise<void> => store.markFailed({ ...rest, taskId: fullTaskId(minerHotkey, taskId), seed: randomSeed() }),
 
     /** `gone` when the row is not there or belongs to another registration. */

@@ -55,6 +55,12 @@ interface InventoryRow {
   username: string | null;
 }
 
+/** A proof of several GPUs as one of them keeps it. */
+const ownSummary = (summary: ProofSummary, uuid: string): ProofSummary => ({
+  ...summary,
+  gpus: summary.gpus.filter(({ gpuUuid }) => gpuUuid === uuid),
+});
+
 const columns = (db: Knex) => ['nodes.*', db.raw('nodes.seed::text as seed')];
 
 export class NodeStore {
@@ -149,7 +155,6 @@ export class NodeStore {
         .forUpdate()
         .pluck('uuid');
       for (const uuid of [...uuids].sort()) {
-        const own: ProofSummary = { ...summary, gpus: summary.gpus.filter(({ gpuUuid }) => gpuUuid === uuid) };
         await trx('nodes')
           .where({ uuid, task_id: taskId })
           .update({
@@ -157,7 +162,7 @@ export class NodeStore {
             verified_at: trx.fn.now(),
             verification_error: null,
             trust_level: summary.trustLevel,
-            proof_summary: JSON.stringify(own),
+            proof_summary: JSON.stringify(ownSummary(summary, uuid)),
           });
       }
       for (const gpuId of fresh as string[]) {
@@ -172,28 +177,35 @@ export class NodeStore {
     uuids,
     status,
     error,
+    summary,
     seed,
   }: {
     taskId: string;
     uuids: readonly string[];
     status: 'failed' | 'lost';
     error: string;
+    /** of the refused proof; null keeps the last one: there were no openings to judge */
+    summary: ProofSummary | null;
     seed: string;
   }): Promise<void> {
-    await this.#db('nodes')
-      .whereIn('uuid', [...uuids])
-      .where({ task_id: taskId })
-      .update({
-        status,
-        verification_error: error.slice(0, 1000),
-        ...(status === 'failed'
-          ? {
-              verified_at: null,
-              trust_level: 'none',
-              seed: this.#db.raw("case when status = 'failed' then seed else ?::bigint end", [seed]),
-            }
-          : {}),
-      });
+    await this.#db.transaction(async (trx) => {
+      for (const uuid of [...uuids].sort()) {
+        await trx('nodes')
+          .where({ uuid, task_id: taskId })
+          .update({
+            status,
+            verification_error: error.slice(0, 1000),
+            ...(summary ? { proof_summary: JSON.stringify(ownSummary(summary, uuid)) } : {}),
+            ...(status === 'failed'
+              ? {
+                  verified_at: null,
+                  trust_level: 'none',
+                  seed: trx.raw("case when status = 'failed' then seed else ?::bigint end", [seed]),
+                }
+              : {}),
+          });
+      }
+    });
   }
 
   /** Every verified GPU, or one miner's, with what runs on it. */

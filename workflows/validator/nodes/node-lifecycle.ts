@@ -166,7 +166,7 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
         state.silentSinceMs ??= Date.now();
         if (Date.now() - state.silentSinceMs < policy.silenceGraceMs || ['lost', 'failed'].includes(state.status))
           break;
-        await recordNodesFailed({ taskId, minerHotkey, uuids, status: 'lost', error: outcome.reason });
+        await recordNodesFailed({ taskId, minerHotkey, uuids, status: 'lost', error: outcome.reason, summary: null });
         state.failures++;
         to('lost', outcome.reason);
         break;
@@ -175,7 +175,14 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
         note(outcome);
         break;
       case 'failed':
-        await recordNodesFailed({ taskId, minerHotkey, uuids, status: 'failed', error: outcome.reason });
+        await recordNodesFailed({
+          taskId,
+          minerHotkey,
+          uuids,
+          status: 'failed',
+          error: outcome.reason,
+          summary: outcome.summary,
+        });
         note(outcome);
         break;
     }

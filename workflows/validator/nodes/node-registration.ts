@@ -95,7 +95,15 @@ export async function nodeRegistration({
   const outcome = settledOf(await untilSettled());
   if (outcome.kind === 'verified')
     await recordNodesVerified({ taskId, uuids: state.uuids, minerHotkey, summary: outcome.summary });
-  else await recordNodesFailed({ taskId, minerHotkey, uuids: state.uuids, status: 'failed', error: outcome.reason });
+  else
+    await recordNodesFailed({
+      taskId,
+      minerHotkey,
+      uuids: state.uuids,
+      status: 'failed',
+      error: outcome.reason,
+      summary: outcome.summary,
+    });
   to(outcome.kind, outcome.kind === 'failed' ? outcome.reason : null);
   log.info('nodes.registration_concluded', {
     taskId,
