@@ -9,6 +9,7 @@ import { createTestDatabase } from '../../workers/testing/database.ts';
 import { createValidatorApi } from './app.ts';
 import { insertUser, listen, testConfig, testDeps } from './testing/test-api.ts';
 import { createAuth } from './auth/create-auth.ts';
+import { insertNode } from '../../workers/testing/launch-fixture.ts';
 import { renderLanding } from './console/landing.ts';
 import { html, linkTo } from './console/html.ts';
 import { listedServices } from './console/services.ts';
@@ -452,6 +453,19 @@ test('the landing page shows what runs and escapes every name', async () => {
   expect(text).toContain('proof_wrong');
   expect(text).toContain('tag simulated');
   expect(text).toContain('href="http://127.0.0.1:8233"');
+});
+
+test('the page shows what each GPU proved, and where its proof can be fetched', async () => {
+  const uuid = await insertNode(database.knex, '5miner', {
+    proof_summary: JSON.stringify({
+      trustLevel: 'simulated',
+      fillMs: 1234,
+      walkMs: 56,
+      gpus: [{ bytesFilled: 3 * 1024 ** 3, samplesChecked: 256, verified: true, record: { key: 'k' } }],
+    }),
+  });
+  const text = await (await fetch(`${server.url}/`)).text();
+  for (const shown of ['3 GiB', '1.2 s', '56 ms', '256', `href="/nodes/${uuid}/proof"`]) expect(text).toContain(shown);
 });
 
 test('templates escape values, attributes included; only web addresses become links', async () => {

@@ -23,6 +23,22 @@ export interface RecentRemoval {
   trustLevel: string;
   deletedAt: Date;
 }
+/** What one GPU's last proof showed; times of the window it was part of. */
+export interface RecentProof {
+  gpuUuid: string;
+  gpuType: string;
+  minerHotkey: string;
+  status: string;
+  trustLevel: string;
+  reason: string | null;
+  bytesFilled: number;
+  samplesChecked: number;
+  fillMs: number | null;
+  walkMs: number | null;
+  /** its file can be fetched */
+  isRecorded: boolean;
+  verifiedAt: Date | null;
+}
 export interface Overview {
   users: number;
   imagesBuilt: number;
@@ -35,6 +51,7 @@ export interface Overview {
   nodes: TrustCount[];
   recent: RecentInstance[];
   removals: RecentRemoval[];
+  proofs: RecentProof[];
 }
 
 const RECENT = 10;
@@ -48,8 +65,8 @@ export async function readOverview(db: Knex): Promise<Overview> {
     );
     return rows;
   };
-  const [counts, instances, nodes, recent, removals] = await Promise.all([
-    db.raw<{ rows: Omit<Overview, 'instances' | 'nodes' | 'recent' | 'removals'>[] }>(`
+  const [counts, instances, nodes, recent, removals, proofs] = await Promise.all([
+    db.raw<{ rows: Omit<Overview, 'instances' | 'nodes' | 'recent' | 'removals' | 'proofs'>[] }>(`
       select (select count(*) from users) as "users", (select count(*) from images) as "images",
              (select count(*) from images where status = 'built and pushed') as "imagesBuilt",
              (select count(*) from chutes) as "chutes", (select count(*) from chutes where public) as "publicChutes",
@@ -70,8 +87,18 @@ export async function readOverview(db: Knex): Promise<Overview> {
          from instance_audit where deleted_at is not null order by deleted_at desc limit ?`,
       [RECENT],
     ),
+    db.raw<{ rows: RecentProof[] }>(
+      `select uuid as "gpuUuid", gpu_identifier as "gpuType", miner_hotkey as "minerHotkey", status, trust_level as "trustLevel",
+              verification_error as reason, verified_at as "verifiedAt",
+              coalesce((proof_summary->'gpus'->0->>'bytesFilled')::bigint, 0) as "bytesFilled",
+              coalesce((proof_summary->'gpus'->0->>'samplesChecked')::integer, 0) as "samplesChecked",
+              (proof_summary->>'fillMs')::double precision as "fillMs", (proof_summary->>'walkMs')::double precision as "walkMs",
+              coalesce(proof_summary->'gpus'->0->'record'->>'key' is not null, false) as "isRecorded"
+         from nodes where proof_summary is not null order by verified_at desc nulls first, uuid limit ?`,
+      [RECENT],
+    ),
   ]);
   const row = counts.rows[0];
   if (!row) throw new Error('counting answered no row');
-  return { ...row, instances, nodes, recent: recent.rows, removals: removals.rows };
+  return { ...row, instances, nodes, recent: recent.rows, removals: removals.rows, proofs: proofs.rows };
 }

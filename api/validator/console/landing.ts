@@ -1,6 +1,7 @@
 import type {
   Overview,
   RecentInstance,
+  RecentProof,
   RecentRemoval,
   TrustCount,
 } from '../../../activities/validator/console/overview-store.ts';
@@ -52,6 +53,8 @@ export function renderLanding({
         overview
           ? html`<h2>Recent instances</h2>
               ${instanceTable(overview.recent, now)}
+              <h2>Proofs of GPUs</h2>
+              ${proofTable(overview.proofs, now)}
               <h2>Recent removals</h2>
               ${removalTable(overview.removals, now)}`
           : null
@@ -148,6 +151,54 @@ function instanceTable(instances: readonly RecentInstance[], now: Date): Html {
   </div>`;
 }
 
+function proofTable(proofs: readonly RecentProof[], now: Date): Html {
+  if (proofs.length === 0) return html`<div class="card empty">No GPU was proven yet.</div>`;
+  return html`<div class="scroll">
+    <table>
+      <thead>
+        <tr>
+          <th>GPU</th>
+          <th>Type</th>
+          <th>Trust</th>
+          <th>State</th>
+          <th>Filled</th>
+          <th>Fill</th>
+          <th>Walk</th>
+          <th>Samples</th>
+          <th>Miner</th>
+          <th>Verified</th>
+          <th>Proof</th>
+        </tr>
+      </thead>
+      <tbody>
+        ${proofs.map(
+          (each) =>
+            html`<tr>
+              <td><code>${short(each.gpuUuid)}</code></td>
+              <td>${each.gpuType}</td>
+              <td>${trustTag(each.trustLevel)}</td>
+              <td class="wide">${each.status}${each.reason ? `: ${each.reason}` : ''}</td>
+              <td>${bytes(each.bytesFilled)}</td>
+              <td>${took(each.fillMs)}</td>
+              <td>${took(each.walkMs)}</td>
+              <td>${each.samplesChecked}</td>
+              <td><code>${short(each.minerHotkey)}</code></td>
+              <td>${each.verifiedAt ? ago(each.verifiedAt, now) : ''}</td>
+              <td>
+                ${
+                  each.isRecorded
+                    ? html`<a href="/nodes/${each.gpuUuid}/proof">file</a>
+                        <a href="/nodes/${each.gpuUuid}/proof?format=binding">binding</a>`
+                    : ''
+                }
+              </td>
+            </tr>`,
+        )}
+      </tbody>
+    </table>
+  </div>`;
+}
+
 function removalTable(removals: readonly RecentRemoval[], now: Date): Html {
   if (removals.length === 0) return html`<div class="card empty">No instance was removed yet.</div>`;
   return html`<div class="scroll">
@@ -180,6 +231,14 @@ function removalTable(removals: readonly RecentRemoval[], now: Date): Html {
 }
 
 const short = (id: string): string => `${id.slice(0, 8)}…`;
+
+const UNITS = ['bytes', 'KiB', 'MiB', 'GiB'];
+function bytes(count: number): string {
+  const power = count < 1024 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log2(count) / 10));
+  return `${Math.round((count / 1024 ** power) * 10) / 10} ${UNITS[power] ?? ''}`;
+}
+const took = (ms: number | null): string =>
+  ms === null ? '' : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 
 function ago(then: Date, now: Date): string {
   const seconds = Math.max(0, Math.round((now.getTime() - then.getTime()) / 1000));
