@@ -33,7 +33,7 @@ test('a build that fails is a line that names its log, not an end', async () => 
   const broken = { cmake: 'echo "no such generator" >&2; exit 1', 'g++': '' };
   expect(await prepare(broken)).toEqual({
     graval: null,
-    why: expect.stringMatching(/^TypeScript: .+cmake failed: .+build\.log$/),
+    why: expect.stringMatching(/^TypeScript: .+cmake failed; what it said is in .+build\.log$/),
   });
   expect(await readFile(join(dir, 'build.log'), 'utf8')).toContain('no such generator');
 });

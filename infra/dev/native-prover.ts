@@ -21,17 +21,17 @@ export interface PrepareProver {
 export async function prepareProver({ native, toolsDir, logFile }: PrepareProver): Promise<NativeProver> {
   if (!native) return { graval: null, why: 'TypeScript, as asked for with --no-native' };
   const startedAt = performance.now();
-  let built = '';
-  const report = () => void (built = 'built');
+  const reports: string[] = [];
   try {
-    const graval = await buildGpu({ cuda: false, toolsDir, report });
+    const graval = await buildGpu({ cuda: false, toolsDir, report: (message) => void reports.push(message) });
     await findProverEngine(graval); // it runs, and proves the same version
-    if (built) built = `, built in ${((performance.now() - startedAt) / 1000).toFixed(1)} s`;
-    return { graval, why: `graval (CPU reference)${built}` };
+    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+    return { graval, why: `graval (CPU reference)${reports.length > 0 ? `, built in ${seconds} s` : ''}` };
   } catch (err) {
     const message = (err as Error).message;
     const [first = '', ...more] = message.split('\n');
-    if (more.length > 0) await writeFile(logFile, `${message}\n`);
-    return { graval: null, why: `TypeScript: ${first}${more.length > 0 ? ` ${logFile}` : ''}` };
+    if (more.length === 0) return { graval: null, why: `TypeScript: ${first}` };
+    await writeFile(logFile, `${message}\n`);
+    return { graval: null, why: `TypeScript: ${first.replace(/:$/, '')}; what it said is in ${logFile}` };
   }
 }

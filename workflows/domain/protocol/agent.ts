@@ -11,6 +11,8 @@
  *   POST /povw/open                    validator            { session, gpu_uuid, samples }           → that GPU's openings, binary
  *   DELETE /povw/{session}             validator, graval    frees the GPUs' memory
  *
+ * A step asked again with the same question has the same answer; with another it is a 409. A prover that fails is a 503, ends its
+ * session and frees the GPUs; a profile this server cannot prove (no GPU that `graval` can use) is a 400 that says what is missing.
  * All GPUs of one session fill and walk simultaneously, so none can lend its memory to another.
  */
 import type { FillSampleIndex, PovwChallenge, WalkSampleIndex } from '../proof/messages.ts';
