@@ -162,42 +162,37 @@ function proofTable(proofs: readonly RecentProof[], now: Date): Html {
           <th>Trust</th>
           <th>State</th>
           <th>Filled</th>
-          <th>Fill</th>
           <th>Walk</th>
           <th>Samples</th>
           <th>Miner</th>
           <th>Verified</th>
-          <th>Proof</th>
         </tr>
       </thead>
       <tbody>
         ${proofs.map(
           (each) =>
             html`<tr>
-              <td><code>${short(each.gpuUuid)}</code></td>
+              <td>${proofLink(each)}</td>
               <td>${each.gpuType}</td>
               <td>${trustTag(each.trustLevel)}</td>
-              <td class="wide">${each.status}${each.reason ? `: ${each.reason}` : ''}</td>
-              <td>${bytes(each.bytesFilled)}</td>
-              <td>${took(each.fillMs)}</td>
+              <td class="${each.reason ? 'wide' : ''}">${each.status}${each.reason ? `: ${each.reason}` : ''}</td>
+              <td>${bytes(each.bytesFilled)} in ${took(each.fillMs)}</td>
               <td>${took(each.walkMs)}</td>
               <td>${each.samplesChecked}</td>
               <td><code>${short(each.minerHotkey)}</code></td>
               <td>${each.verifiedAt ? ago(each.verifiedAt, now) : ''}</td>
-              <td>
-                ${
-                  each.isRecorded
-                    ? html`<a href="/nodes/${each.gpuUuid}/proof">file</a>
-                        <a href="/nodes/${each.gpuUuid}/proof?format=binding">binding</a>`
-                    : ''
-                }
-              </td>
             </tr>`,
         )}
       </tbody>
     </table>
   </div>`;
 }
+
+/** The name of the GPU leads to the file that `graval verify` checks. */
+const proofLink = ({ gpuUuid, isRecorded }: RecentProof): Html => {
+  const name = html`<code>${short(gpuUuid)}</code>`;
+  return isRecorded ? html`<a href="/nodes/${gpuUuid}/proof" title="the recorded proof">${name}</a>` : name;
+};
 
 function removalTable(removals: readonly RecentRemoval[], now: Date): Html {
   if (removals.length === 0) return html`<div class="card empty">No instance was removed yet.</div>`;
@@ -238,7 +233,7 @@ function bytes(count: number): string {
   return `${Math.round((count / 1024 ** power) * 10) / 10} ${UNITS[power] ?? ''}`;
 }
 const took = (ms: number | null): string =>
-  ms === null ? '' : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+  ms === null ? 'no time' : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 
 function ago(then: Date, now: Date): string {
   const seconds = Math.max(0, Math.round((now.getTime() - then.getTime()) / 1000));
