@@ -12,7 +12,8 @@ export interface NativeProver {
 export interface PrepareProver {
   /** false: asked not to */
   native: boolean;
-  toolsDir: string;
+  /** default: the checkout's own, whatever the data directory: one build for these sources */
+  toolsDir?: string;
   /** takes what the compiler said when it failed */
   logFile: string;
 }
@@ -23,7 +24,11 @@ export async function prepareProver({ native, toolsDir, logFile }: PrepareProver
   const startedAt = performance.now();
   const reports: string[] = [];
   try {
-    const graval = await buildGpu({ cuda: false, toolsDir, report: (message) => void reports.push(message) });
+    const graval = await buildGpu({
+      cuda: false,
+      report: (message) => void reports.push(message),
+      ...(toolsDir === undefined ? {} : { toolsDir }),
+    });
     await findProverEngine(graval); // it runs, and proves the same version
     const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
     return { graval, why: `graval (CPU reference)${reports.length > 0 ? `, built in ${seconds} s` : ''}` };

@@ -130,7 +130,6 @@ export class LocalNetwork {
     await mkdir(this.logsDir, { recursive: true });
     this.#prover = prepareProver({
       native: this.#options.native,
-      toolsDir: join(dataDir, 'tools'),
       logFile: join(this.logsDir, 'graval-build.log'),
     });
     this.#state = await loadNetworkState(dataDir, this.#options.port);
