@@ -24,14 +24,29 @@ import { openingsRoutes, storedOpenings } from './openings-routes.ts';
 import { renderClaim, renderVerified } from './render-launch.ts';
 import { claimBody, claimOf, commitBody, launchQuery, proofBody, walkBody } from './wire.ts';
 
-const CLAIM_LIMIT_BYTES = 16 * 1024 ** 2;
-const STEP_LIMIT_BYTES = 1024 ** 2;
+/**
+ * Reads a body and stamps when its last byte was here, never when its head came: whoever sends the head at once and the body
+ * later would have worked for free. Queues behind this moment are not the prover's time.
+ */
+function received(limits: { limitBytes: number; withinMs: number }): RequestHandler {
+  const read = rawBody(limits);
+  return (req, res, next) =>
+    void read(req, res, (err?: unknown) => {
+      res.locals.arrivedAtMs = Date.now();
+      next(err);
+    });
+}
+const arrivedAtMs = (res: Response): number => res.locals.arrivedAtMs as number;
+/** A claim carries the chute's code. */
+const claimReceived = received({ limitBytes: 16 * 1024 ** 2, withinMs: 120_000 });
+/** Hashes of a few GPUs: 3 kB. The reference's proof, which is not looked at, may be longer. */
+const stepReceived = received({ limitBytes: 64 * 1024, withinMs: 15_000 });
+const proofReceived = received({ limitBytes: 1024 ** 2, withinMs: 15_000 });
 
 /** The launch conversation, spec/validator-api.md §2.6.1–2.6.4 and workflows/domain/protocol/launch.ts. */
 export function launchRoutes(deps: ValidatorDeps): Router {
   const { auth, config, db, temporal } = deps;
   const instanceNow = async (res: Response) => instanceOfLaunch(temporal, await launchNow(db, res));
-  const body = (limitBytes: number): RequestHandler => rawBody({ limitBytes, withinMs: 120_000 });
 
   const router = Router();
   router.get(base, auth.registered({ purpose: 'launch' }), async (req, res) => {
@@ -71,24 +86,18 @@ export function launchRoutes(deps: ValidatorDeps): Router {
     res.type('text/plain').send(nonce.slice(0, 32));
   });
 
-  router.post(
-    [`${base}/:configId`, `${base}/:configId/graval`],
-    arrival,
-    auth.launchToken,
-    body(CLAIM_LIMIT_BYTES),
-    async (_req, res) => {
-      const claim = claimOf(parse(claimBody, jsonBodyOf(res)), arrivedAtMs(res));
-      const instance = await instanceNow(res);
-      const { session } = await orEnded(
-        instance.executeUpdate(claimInstance, { args: [claim] }),
-        'auth.unauthorized',
-        'launch token was already used',
-      );
-      res.json(renderClaim(await launchNow(db, res), session, claim.gpus));
-    },
-  );
+  router.post([`${base}/:configId`, `${base}/:configId/graval`], auth.launchToken, claimReceived, async (_req, res) => {
+    const claim = claimOf(parse(claimBody, jsonBodyOf(res)), arrivedAtMs(res));
+    const instance = await instanceNow(res);
+    const { session } = await orEnded(
+      instance.executeUpdate(claimInstance, { args: [claim] }),
+      'auth.unauthorized',
+      'launch token was already used',
+    );
+    res.json(renderClaim(await launchNow(db, res), session, claim.gpus));
+  });
 
-  router.post(`${base}/:configId/povw/commit`, arrival, auth.launchToken, body(STEP_LIMIT_BYTES), async (_req, res) => {
+  router.post(`${base}/:configId/povw/commit`, auth.launchToken, stepReceived, async (_req, res) => {
     const { roots } = parse(commitBody, jsonBodyOf(res));
     const instance = await instanceNow(res);
     res.json(
@@ -96,37 +105,31 @@ export function launchRoutes(deps: ValidatorDeps): Router {
     );
   });
 
-  router.post(`${base}/:configId/povw/walk`, arrival, auth.launchToken, body(STEP_LIMIT_BYTES), async (_req, res) => {
+  router.post(`${base}/:configId/povw/walk`, auth.launchToken, stepReceived, async (_req, res) => {
     const { walks } = parse(walkBody, jsonBodyOf(res));
     const instance = await instanceNow(res);
     res.json(await orEnded(instance.executeUpdate(submitWalk, { args: [{ walks, receivedAtMs: arrivedAtMs(res) }] })));
   });
 
   router.use(openingsRoutes(deps));
-  router.put(
-    [`${base}/:configId`, `${base}/:configId/graval`],
-    arrival,
-    auth.launchToken,
-    body(STEP_LIMIT_BYTES),
-    async (_req, res) => {
-      const { canopy } = parse(proofBody, jsonBodyOf(res));
-      const launch = await launchNow(db, res);
-      if (launch.failed_at) throw new Refusal('proof.refused', 'launch has failed');
-      const instance = instanceOfLaunch(temporal, launch);
-      const openings = await storedOpenings(
-        deps,
-        launch.config_id,
-        await orEnded(instance.query(instanceStatus)),
-        canopy,
-      );
-      const { verifiedAt } = await orEnded(
-        instance.executeUpdate(submitProof, { args: [{ openings, receivedAtMs: arrivedAtMs(res) }] }),
-      );
-      const { session } = await instance.query(instanceStatus);
-      if (!session) throw new Error(`verified instance ${launch.instance_id} has no proof session`);
-      res.json(await renderVerified(deps, launch, session, verifiedAt));
-    },
-  );
+  router.put([`${base}/:configId`, `${base}/:configId/graval`], auth.launchToken, proofReceived, async (_req, res) => {
+    const { canopy } = parse(proofBody, jsonBodyOf(res));
+    const launch = await launchNow(db, res);
+    if (launch.failed_at) throw new Refusal('proof.refused', 'launch has failed');
+    const instance = instanceOfLaunch(temporal, launch);
+    const openings = await storedOpenings(
+      deps,
+      launch.config_id,
+      await orEnded(instance.query(instanceStatus)),
+      canopy,
+    );
+    const { verifiedAt } = await orEnded(
+      instance.executeUpdate(submitProof, { args: [{ openings, receivedAtMs: arrivedAtMs(res) }] }),
+    );
+    const { session } = await instance.query(instanceStatus);
+    if (!session) throw new Error(`verified instance ${launch.instance_id} has no proof session`);
+    res.json(await renderVerified(deps, launch, session, verifiedAt));
+  });
 
   router.get(`${base}/:configId/activate`, auth.launchToken, async (_req, res) => {
     await orEnded((await instanceNow(res)).executeUpdate(activateInstance, { args: [] }));
@@ -134,13 +137,6 @@ export function launchRoutes(deps: ValidatorDeps): Router {
   });
   return router;
 }
-
-/** When the request's head came: uploads and queues after this moment are on the prover's clock, answers before it are not. */
-const arrival: RequestHandler = (_req, res, next) => {
-  res.locals.arrivedAtMs = Date.now();
-  next();
-};
-const arrivedAtMs = (res: Response): number => res.locals.arrivedAtMs as number;
 
 describeRoute({
   method: 'get',

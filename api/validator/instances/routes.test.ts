@@ -1,5 +1,5 @@
 import { createHash, createPublicKey, diffieHellman, generateKeyPairSync, randomUUID } from 'node:crypto';
-import { createServer } from 'node:http';
+import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -24,6 +24,8 @@ import { MAX_OPENINGS_BYTES, type ProofPluginName } from '../../../workflows/dom
 import { seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
 import { createProver } from '../../../workflows/domain/proof/prover.ts';
 import { openSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
+import { instanceWorkflowId } from '../../../workflows/ids.ts';
+import { instanceStatus, type InstanceState } from '../../../workflows/validator/instances/messages.ts';
 import { SEARCH_ATTRIBUTES } from '../../../workflows/search-attributes.ts';
 import { TASK_QUEUES } from '../../../workflows/task-queues.ts';
 import { createApp } from '../../http/app.ts';
@@ -305,6 +307,48 @@ test.each(['', '/graval'])(
   },
   60_000,
 );
+
+/** Sends the head at once and the body once the clock has moved; the body was not whole before `bodyAtMs`. */
+async function askLate(
+  method: string,
+  path: string,
+  token: string,
+  json: unknown,
+): Promise<{ bodyAtMs: number; status: number | undefined }> {
+  const body = JSON.stringify(json);
+  const headers = { authorization: token, expect: '100-continue', 'content-length': Buffer.byteLength(body) };
+  const sent = httpRequest(`${url}${path}`, { method, headers });
+  sent.flushHeaders();
+  await once(sent, 'continue'); // the server has the head
+  sent.write(body.slice(0, -1));
+  const headAtMs = Date.now();
+  while (Date.now() < headAtMs + 20) await new Promise((resolve) => setImmediate(resolve));
+  const bodyAtMs = Date.now();
+  sent.end(body.slice(-1));
+  const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+  answer.resume();
+  return { bodyAtMs, status: answer.statusCode };
+}
+
+test('a step takes until the last byte of its body: a head sent ahead stops no clock', async () => {
+  const { gpu, instanceId, token, u } = await permitted();
+  const state = (): Promise<InstanceState> =>
+    env.client.workflow.getHandle(instanceWorkflowId(instanceId)).query(instanceStatus);
+  const claim = await ask(u, { method: 'POST', token, json: claimBody(gpu) });
+  const prover = createProver(claim.body.canopy.proof.challenges[0]);
+  const claimedAtMs = (await state()).answeredAtMs ?? NaN;
+  const { root } = prover.commit();
+  const commit = await askLate('POST', `${u}/povw/commit`, token, { roots: { [gpu]: root } });
+  const committed = await state();
+  expect([commit.status, committed.fillMs]).toEqual([200, expect.any(Number)]);
+  expect(committed.fillMs).toBeGreaterThanOrEqual(commit.bodyAtMs - claimedAtMs);
+
+  const walkOf = prover.walk(committed.session?.nonce2 ?? '');
+  const walk = await askLate('POST', `${u}/povw/walk`, token, { walks: { [gpu]: walkOf } });
+  const walked = await state();
+  expect([walk.status, walked.walkMs]).toEqual([200, expect.any(Number)]);
+  expect(walked.walkMs).toBeGreaterThanOrEqual(walk.bodyAtMs - (committed.answeredAtMs ?? NaN));
+}, 60_000);
 
 test('a proof with a changed byte is 403, and the instance is gone with its code', async () => {
   const { instanceId, verify } = await launched('', true, 8001, (openings) =>
