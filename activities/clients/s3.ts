@@ -77,9 +77,12 @@ export class BlobStore {
   }
 
   /** The object's bytes as a stream, or null when there is none. */
-  async stream(key: string): Promise<Readable | null> {
+  async stream(key: string, signal?: AbortSignal): Promise<Readable | null> {
     try {
-      const { Body } = await this.#client.send(new GetObjectCommand({ Bucket: this.#bucket, Key: key }));
+      const { Body } = await this.#client.send(
+        new GetObjectCommand({ Bucket: this.#bucket, Key: key }),
+        signal ? { abortSignal: signal } : {},
+      );
       return (Body as Readable | undefined) ?? null;
     } catch (err) {
       if (isMissing(err)) return null;

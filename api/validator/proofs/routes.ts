@@ -1,39 +1,58 @@
 import { pipeline } from 'node:stream/promises';
 import { bytesToHex } from '@noble/hashes/utils.js';
-import { Router, type Response } from 'express';
+import { Router, type Request, type Response } from 'express';
 import { proofOfInstance, proofOfNode, type GpuProof } from '../../../activities/validator/proof/proof-record-store.ts';
 import { Refusal } from '../../../workflows/domain/errors.ts';
 import { PROOF_VERSION, seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
 import { describeRoute } from '../../http/openapi.ts';
+import { takeSlots } from '../../http/take-slots.ts';
 import { parse } from '../../http/validate.ts';
+import type { BlobStore } from '../../../activities/clients/s3.ts';
 import type { ValidatorDeps } from '../deps.ts';
 import { instancePath, nodePath, proofQuery } from './wire.ts';
 
 /** A proof file is up to 16 MB and anybody may ask: so many at once leave the API its line. */
-const MAX_DOWNLOADS = 8;
+const SLOTS = { total: 8, perOwner: 2 };
+/** 16 MB on a line of 1 Mbit/s. Whoever reads slower, or not at all, makes room for the next. */
+const DOWNLOAD_MS = 120_000;
+
+export interface ProofRouteDeps extends Pick<ValidatorDeps, 'db'> {
+  blobs: Pick<BlobStore, 'stream' | 'sizeBytes'>;
+  downloadMs?: number;
+}
 
 /**
  * Recorded proofs, for whoever wants to check one: the proof file for `graval verify`, and with `?format=binding` what its S is
- * made of (docs/proof.md "Proof file").
+ * made of (docs/proof.md "Proof file"). HEAD gives the file's size.
  */
-export function proofRoutes({ blobs, db }: Pick<ValidatorDeps, 'blobs' | 'db'>): Router {
-  let downloads = 0;
-  const send = async (res: Response, proof: GpuProof | null, format: 'file' | 'binding', of: string): Promise<void> => {
+export function proofRoutes({ blobs, db, downloadMs = DOWNLOAD_MS }: ProofRouteDeps): Router {
+  const slots = takeSlots(SLOTS);
+  const send = async (req: Request, res: Response, found: Found): Promise<void> => {
+    const { proof, format, of } = found;
     const record = proof?.record;
     if (!proof || !record) throw new Refusal('resource.not_found', `there is no recorded proof of ${of}`);
     if (format === 'binding') return void res.json(renderBinding(proof, record));
-    if (downloads >= MAX_DOWNLOADS) throw new Refusal('rate.limited', 'too many proofs are being read, try again');
-    downloads += 1;
-    try {
-      const file = await blobs.stream(record.key);
-      if (!file) throw new Refusal('resource.not_found', `the proof file of ${of} is no longer kept`);
+    const gone = new Refusal('resource.not_found', `the proof file of ${of} is no longer kept`);
+    const describeFile = (): Response =>
       res
         .type('application/octet-stream')
         .set('content-length', String(record.sizeBytes))
         .attachment(`${proof.gpuUuid}-${record.sha256.slice(0, 16)}.graval`);
-      await pipeline(file, res).catch(() => res.destroy()); // one side left: there is nobody to tell
+    if (req.method === 'HEAD') {
+      if ((await blobs.sizeBytes(record.key)) === null) throw gone;
+      return void describeFile().end();
+    }
+    const release = slots(req.ip ?? '');
+    if (!release) throw new Refusal('rate.limited', 'too many proofs are being read, try again');
+    const signal = AbortSignal.timeout(downloadMs);
+    try {
+      const file = await blobs.stream(record.key, signal);
+      if (!file) throw gone;
+      describeFile();
+      // One side left or the time is over: both streams end, and there is nobody to tell.
+      await pipeline(file, res, { signal }).catch(() => res.destroy());
     } finally {
-      downloads -= 1;
+      release();
     }
   };
 
@@ -41,14 +60,20 @@ export function proofRoutes({ blobs, db }: Pick<ValidatorDeps, 'blobs' | 'db'>):
     .get('/nodes/:uuid/proof', async (req, res) => {
       const { uuid } = parse(nodePath, req.params, 'path');
       const { format } = parse(proofQuery, req.query, 'query');
-      await send(res, await proofOfNode(db, uuid), format, `GPU ${uuid}`);
+      await send(req, res, { proof: await proofOfNode(db, uuid), format, of: `GPU ${uuid}` });
     })
     .get('/instances/:instanceId/proofs/:gpuUuid', async (req, res) => {
       const { instanceId, gpuUuid } = parse(instancePath, req.params, 'path');
       const { format } = parse(proofQuery, req.query, 'query');
       const proof = await proofOfInstance(db, instanceId, gpuUuid);
-      await send(res, proof, format, `GPU ${gpuUuid} for instance ${instanceId}`);
+      await send(req, res, { proof, format, of: `GPU ${gpuUuid} for instance ${instanceId}` });
     });
+}
+
+interface Found {
+  proof: GpuProof | null;
+  format: 'file' | 'binding';
+  of: string;
 }
 
 const renderBinding = (
