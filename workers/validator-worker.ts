@@ -58,6 +58,7 @@ if (config.CANOPY_PROOF === 'povw') {
   const fields = { event: 'proof.profiles', measured: rows.length - unmeasured.length, unmeasured, allowsUnmeasured };
   log[unmeasured.length > 0 ? 'warn' : 'info'](fields, 'proof.profiles');
 }
+const nodeActivities = createNodeActivities({ db, blobs, hotkey, config });
 await ensureValidatorSchedules(temporal.client, { netuid: config.CANOPY_NETUID, plugin: config.CANOPY_PROOF });
 await runWorkers({
   program: 'validator-worker',
@@ -85,7 +86,7 @@ await runWorkers({
           },
         }),
         createInstanceActivities({ db, box, config }),
-        createNodeActivities({ db, blobs, hotkey, config }),
+        nodeActivities,
         createSweepActivities({ db, everyMs: config.CANOPY_REVERIFY_INTERVAL_MS }),
         createProofSessionActivities({ profileFor: profilesOf({ rows, allowsUnmeasured }) }),
         createMetagraphActivities({ db, file: config.CANOPY_METAGRAPH_FILE }),
@@ -93,6 +94,9 @@ await runWorkers({
         createHousekeepingActivities({ db, blobs, proofRetentionMs: config.CANOPY_PROOF_RETENTION_MS }),
       ),
     },
+    // Agents may answer slowly on purpose; a claim must find a slot all the same.
+    { taskQueue: TASK_QUEUES.agents, activities: nodeActivities, maxConcurrentActivityTaskExecutions: 1000 },
+    { taskQueue: TASK_QUEUES.openings, activities: nodeActivities, maxConcurrentActivityTaskExecutions: 16 },
   ],
   close: async () => {
     await db.destroy();

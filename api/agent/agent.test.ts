@@ -255,11 +255,35 @@ function sessionsWith(prover: Partial<GpuProver>, idleMs = 60_000): ProofSession
   return new ProofSessions({ minerHotkey: miner.address, gpuUuids: uuids(), idleMs, startProver: () => whole });
 }
 
+test('a GPU whose prover is still ending is busy: its memory is not free yet', async () => {
+  const ended = Promise.withResolvers<void>();
+  const slow = new ProofSessions({
+    minerHotkey: miner.address,
+    gpuUuids: uuids(),
+    idleMs: 60_000,
+    startProver: () => ({
+      commit: async () => '',
+      walk: () => new Promise(() => {}),
+      open: () => new Promise(() => {}),
+      close: () => ended.promise,
+    }),
+  });
+  const challenges = challengesFor(uuids().slice(0, 1));
+  await slow.commit('s', challenges);
+  const closing = slow.close('s');
+  expect(() => slow.commit('t', challenges)).toThrow('in another proof');
+  ended.resolve();
+  await closing;
+  await slow.commit('t', challenges);
+  await slow.closeAll();
+});
+
 test('an abandoned session frees its GPUs', async () => {
   const closed = Promise.withResolvers<void>();
   const short = sessionsWith({ close: async () => closed.resolve() }, 20);
   await short.commit('s', challengesFor(uuids().slice(0, 1)));
   await closed.promise;
+  await new Promise((resolve) => setImmediate(resolve)); // the session hears of it too
   expect(short.size).toBe(0);
   await short.commit('t', challengesFor(uuids().slice(0, 1)));
   expect(short.size).toBe(1);

@@ -41,6 +41,8 @@ export interface ProofSessionsOptions {
 /** The proofs under way on this server; a GPU is in one at a time. */
 export class ProofSessions {
   readonly #sessions = new Map<string, Session>();
+  /** GPUs whose prover is ending: their memory is not free yet */
+  readonly #freeing = new Set<string>();
   readonly #options: Required<ProofSessionsOptions>;
   constructor(options: ProofSessionsOptions) {
     this.#options = { startProver: startGpuProver, engine: TYPESCRIPT_ENGINE, ...options };
@@ -121,7 +123,11 @@ export class ProofSessions {
     if (!session) return;
     this.#sessions.delete(id);
     clearTimeout(session.idle);
-    await Promise.all([...session.provers.values()].map((prover) => prover.close()));
+    const uuids = [...session.provers.keys()];
+    for (const uuid of uuids) this.#freeing.add(uuid);
+    await Promise.all([...session.provers.values()].map((prover) => prover.close())).finally(() => {
+      for (const uuid of uuids) this.#freeing.delete(uuid);
+    });
   }
 
   async closeAll(): Promise<void> {
@@ -151,7 +157,9 @@ export class ProofSessions {
   #requireFree(challenges: readonly PovwChallenge[]): void {
     const { minerHotkey, gpuUuids, engine } = this.#options;
     const bindings = challenges.map(({ binding }) => binding);
-    const busy = new Set([...this.#sessions.values()].flatMap(({ provers }) => [...provers.keys()]));
+    const busy = new Set(
+      [...this.#sessions.values()].flatMap(({ provers }) => [...provers.keys()]).concat(...this.#freeing),
+    );
     if (new Set(bindings.map(({ gpuUuid }) => gpuUuid)).size !== bindings.length)
       throw new Refusal('request.invalid', 'a GPU is challenged twice');
     for (const challenge of challenges) {

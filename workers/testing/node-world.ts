@@ -14,6 +14,7 @@ import { nodeWorkflowId } from '../../workflows/ids.ts';
 import { TASK_QUEUES } from '../../workflows/task-queues.ts';
 import {
   nodeStatus,
+  type IdleNode,
   type NodePolicy,
   type NodeState,
   type ProvableNode,
@@ -30,7 +31,6 @@ export const policy: NodePolicy = {
   reverifyEveryMs: 100_000,
   silenceGraceMs: 120_000,
   retryEveryMs: 5000,
-  lostRetryEveryMs: 600_000,
   sweepAfterRegistrationMs: 60_000,
 };
 
@@ -42,7 +42,6 @@ export function outside(over: Partial<NodeWorldActivities> = {}) {
   /** windows of the sweeps asked for, ms */
   const requested: number[] = [];
   const released: string[] = [];
-  const planned: string[] = [];
   const session = (uuids: string[]): ProofSession => ({
     plugin: 'simulated',
     deadlineMs: 1,
@@ -82,7 +81,7 @@ export function outside(over: Partial<NodeWorldActivities> = {}) {
       proofs.push(nodes.length);
       return { kind: 'answered', value: {}, elapsedMs: 1 };
     },
-    walkOnAgent: async () => ({ kind: 'answered', value: {}, elapsedMs: 1 }),
+    walkOnAgent: async () => ({ kind: 'answered', value: { walks: {}, startedAtMs: 0 }, elapsedMs: 1 }),
     openOnAgent: async () => ({ kind: 'answered', value: {}, elapsedMs: 1 }),
     releaseAgent: async () => {},
     beginProof: async ({ gpus }) => session(gpus.map(({ uuid }) => uuid)),
@@ -93,14 +92,19 @@ export function outside(over: Partial<NodeWorldActivities> = {}) {
       trustLevel: 'simulated',
       verdicts: now.challenges.map(({ binding }) => ({ gpuUuid: binding.gpuUuid, verified: true, samplesChecked: 8 })),
     }),
-    dueMiners: async () => [],
+    dueSweepsOf: async () => [],
     requestSweep: async ({ withinMs }) => void requested.push(withinMs),
     reserveIdleNodes: async () => [],
     releaseNodes: async ({ uuids }) => void released.push(...uuids),
-    planNextSweep: async ({ minerHotkey }) => void planned.push(minerHotkey),
+    concludeNodes: async ({ nodes }) => {
+      for (const { uuid, outcome } of nodes) {
+        if (outcome.kind !== 'unclear') mark([uuid], outcome.kind === 'silent' ? 'lost' : outcome.kind);
+        released.push(uuid);
+      }
+    },
     ...over,
   };
-  return { activities, rows, recorded, proofs, requested, released, planned };
+  return { activities, rows, recorded, proofs, requested, released };
 }
 export const newUuid = (): string => randomUUID().replaceAll('-', '');
 export function provable(uuid: string, over: Partial<ProvableNode> = {}): ProvableNode {
@@ -135,7 +139,7 @@ export const announced = (uuid: string) => ({
   verificationPort: 80,
 });
 
-/** Workers of both queues on `env`; which world they act in is looked up at each call. */
+/** Workers of every queue on `env`; which world they act in is looked up at each call. */
 export async function startNodeWorkers(
   env: TestWorkflowEnvironment,
   worldNow: () => ReturnType<typeof outside>,
@@ -151,7 +155,11 @@ export async function startNodeWorkers(
   const connection = env.nativeConnection;
   const workers = [
     await Worker.create({ connection, taskQueue: TASK_QUEUES.validator, workflowBundle: bundle, activities }),
-    await Worker.create({ connection, taskQueue: TASK_QUEUES.gpu, activities }),
+    ...(await Promise.all(
+      [TASK_QUEUES.gpu, TASK_QUEUES.agents, TASK_QUEUES.openings].map((taskQueue) =>
+        Worker.create({ connection, taskQueue, activities }),
+      ),
+    )),
   ];
   const running = Promise.all(workers.map((worker) => worker.run()));
   return {
@@ -162,15 +170,28 @@ export async function startNodeWorkers(
   };
 }
 
+/** The registration of every life that a test starts by itself. */
+export const TASK = randomUUID();
+export const idle = (uuid: string, over: Partial<ProvableNode> = {}): IdleNode => ({
+  ...provable(uuid, over),
+  taskId: TASK,
+  minerHotkey: 'miner',
+});
+
 /** A life of its own, verified before, so that only what comes after is under test. */
-export async function startLife(env: TestWorkflowEnvironment, uuid: string, resume: Partial<NodeState> = {}) {
+export async function startLife(
+  env: TestWorkflowEnvironment,
+  uuid: string,
+  resume: Partial<NodeState> = {},
+  taskId = TASK,
+) {
   return env.client.workflow.start(nodeLifecycle, {
     workflowId: nodeWorkflowId(uuid),
     taskQueue: TASK_QUEUES.validator,
     args: [
       {
         node: provable(uuid),
-        taskId: randomUUID(),
+        taskId,
         minerHotkey: 'miner',
         serverId: null,
         policy,
@@ -181,7 +202,6 @@ export async function startLife(env: TestWorkflowEnvironment, uuid: string, resu
           attempts: 1,
           failures: 0,
           lastVerifiedAtMs: 1,
-          silentSinceMs: null,
           isUnclear: false,
           proof: null,
           ...resume,

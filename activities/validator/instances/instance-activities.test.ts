@@ -195,19 +195,19 @@ test('a GPU in a sweep is not claimed: nothing is written, the token stays, and 
   const made = await scene();
   const sweeps = createSweepActivities({ db: database.knex, everyMs: 1 });
   const sweepId = randomUUID();
-  expect(await sweeps.reserveIdleNodes({ minerHotkey: made.minerHotkey, sweepId })).toHaveLength(1);
+  expect(await sweeps.reserveIdleNodes({ minerHotkeys: [made.minerHotkey], sweepId })).toHaveLength(1);
   for (const _ of [1, 2]) expect(await claim(made)).toEqual({ kind: 'awaiting', gpuUuids: [made.gpu] });
   expect(await stateOf(made)).toMatchObject({ nodes: [], events: [], config: { failed_at: null } });
   await sweeps.releaseNodes({ sweepId, uuids: [made.gpu] });
   expect(await claim(made)).toMatchObject({ kind: 'claimed' });
-  expect(await sweeps.reserveIdleNodes({ minerHotkey: made.minerHotkey, sweepId })).toEqual([]);
+  expect(await sweeps.reserveIdleNodes({ minerHotkeys: [made.minerHotkey], sweepId })).toEqual([]);
 });
 
 test('of a claim and a sweep at the same moment exactly one gets the GPU', async () => {
   const sweeps = createSweepActivities({ db: database.knex, everyMs: 1 });
   for (let round = 0; round < 10; round++) {
     const made = await scene();
-    const reserve = () => sweeps.reserveIdleNodes({ minerHotkey: made.minerHotkey, sweepId: randomUUID() });
+    const reserve = () => sweeps.reserveIdleNodes({ minerHotkeys: [made.minerHotkey], sweepId: randomUUID() });
     const [outcome, reserved] = await Promise.all([claim(made), reserve()]);
     expect({ claimed: outcome.kind === 'claimed', swept: reserved.length === 1 }).toEqual(
       outcome.kind === 'claimed' ? { claimed: true, swept: false } : { claimed: false, swept: true },

@@ -6,10 +6,12 @@ import type { AgentAddress } from './agent-client.ts';
 /** The one agent that all of them are behind (`groupsOf`). */
 export function agentOf({ nodes, minerHotkey }: { nodes: readonly ProvableNode[]; minerHotkey: string }): AgentAddress {
   const [first] = nodes;
-  if (!first || nodes.some(({ host, port }) => host !== first.host || port !== first.port))
+  if (!first || nodes.some(({ host, port }) => !isSameHost(host, first.host) || port !== first.port))
     throw new Error('a proof is of GPUs behind one agent');
   return { host: first.host, port: first.port, minerHotkey };
 }
+
+const isSameHost = (one: string, other: string): boolean => one.toLowerCase() === other.toLowerCase();
 
 /** The parsed answer, or null: what an agent says is never trusted to have a shape. */
 export function parseAnswer<Schema extends z.ZodType>(schema: Schema, text: string): z.output<Schema> | null {

@@ -342,13 +342,58 @@ test('openings go to the store as they came, also when the first answer is lost'
     else res.end(Buffer.from('openings'));
   };
   expect(
-    await run((given) => activities.openOnAgent(given), { ...input, samples: { [uuid]: { fill: [], walk: [] } } }),
+    await run((given) => activities.openOnAgent(given), {
+      ...input,
+      samples: { [uuid]: { fill: [], walk: [] } },
+      budgetMs: 60_000,
+    }),
   ).toMatchObject({
     kind: 'answered',
     value: { [uuid]: { key: 'proofs/k', sha256: 's' } },
   });
   expect(stored.get('proofs/k')).toBe('openings');
 }, 20_000);
+
+test('an agent gets so much time for all its openings, whatever it does with it', async () => {
+  const { uuid, ...input } = on();
+  answer = () => {};
+  const result = await run((given) => activities.openOnAgent(given), {
+    ...input,
+    samples: { [uuid]: { fill: [], walk: [] } },
+    budgetMs: 300,
+  });
+  expect(result).toMatchObject({ kind: 'silent' });
+});
+
+test('twenty questions have one deadline together: an agent cannot hold a window open by answering slowly', async () => {
+  const { uuid: _uuid, ...input } = on();
+  let asked = 0;
+  answer = (_req, res) => {
+    asked++;
+    setTimeout(() => res.end('x'), asked === 1 ? 0 : 60_000);
+  };
+  expect(await run((given) => activities.askDeviceInfo(given), input)).toMatchObject({ kind: 'refused' });
+  expect(asked).toBe(1);
+});
+
+test('a GPU in a sweep stays until the sweep has ended', async () => {
+  const request = registration([announced()]);
+  const [node] = await activities.insertNodes(request);
+  if (!node) throw new Error('a node');
+  const forget = () => activities.forgetNode({ uuid: node.uuid, minerHotkey: 'miner', by: 'miner' });
+  await database.knex('nodes').update({ sweep_id: 's', sweep_until: new Date(Date.now() + 60_000) });
+  await expect(forget()).rejects.toMatchObject({ code: 'resource.conflict' });
+  await database.knex('nodes').update({ sweep_until: new Date(Date.now() - 1) });
+  await forget();
+  expect(await rows()).toEqual([]);
+});
+
+test('a miner with many unproven GPUs waits for them before it announces more', async () => {
+  const { uuid: _uuid } = on();
+  for (let batch = 0; batch < 7; batch++)
+    await activities.insertNodes(registration(Array.from({ length: 10 }, () => announced())));
+  await expect(activities.insertNodes(registration([announced()]))).rejects.toMatchObject({ code: 'rate.limited' });
+});
 
 test('openings are asked GPU by GPU, and a new attempt goes on after the last one that was stored', async () => {
   const { uuid, ...input } = on();
@@ -367,14 +412,16 @@ test('openings are asked GPU by GPU, and a new attempt goes on after the last on
   const kept = { key: 'proofs/kept', sha256: 'kept' };
   const result = await new MockActivityEnvironment({ heartbeatDetails: { opened: { [uuid]: kept } } }).run(
     (given: Parameters<typeof activities.openOnAgent>[0]) => activities.openOnAgent(given),
-    { ...input, nodes: [node, second], samples: {} },
+    { ...input, nodes: [node, second], samples: {}, budgetMs: 60_000 },
   );
   expect(asked).toEqual([second.uuid]);
   expect(result).toMatchObject({ value: { [uuid]: kept, [second.uuid]: { key: 'proofs/k' } } });
 });
 
-test('releasing is best effort', async () => {
+test('a release that the agent did not confirm is an error, so that it is tried again', async () => {
   const { uuid: _uuid, ...input } = on();
   answer = (_req, res) => void res.writeHead(500).end();
-  await expect(run((given) => activities.releaseAgent(given), input)).resolves.toBeUndefined();
+  await expect(run((given) => activities.releaseAgent(given), input)).rejects.toThrow('did not release');
+  answer = (_req, res) => void res.writeHead(204).end();
+  await run((given) => activities.releaseAgent(given), input);
 });

@@ -29,6 +29,9 @@ import { agentOf, beating, parseAnswer, pick } from './agent-answers.ts';
 import { AgentClient, type AgentAddress, type AgentAnswer, type AgentCall } from './agent-client.ts';
 import { whyHostRefused } from './check-host.ts';
 import { NodeStore } from './node-store.ts';
+import { fullTaskId, randomSeed } from './node-tasks.ts';
+
+export { fullTaskId } from './node-tasks.ts';
 
 export type { AgentAnswer } from './agent-client.ts';
 
@@ -48,9 +51,18 @@ export interface OnAgent {
   session: string;
 }
 
+/** What a new attempt goes on from; the time the agent took, not the time it waited for us. */
+interface OpeningProgress {
+  opened: OpeningsRefs;
+  spentMs: number;
+}
+
 const SMALL_ANSWER_BYTES = 64 * 1024;
-const INFO_MS = 12_000;
+/** For all of them: the reference's 12 s each would hold a window of many GPUs open for minutes. */
+const INFO_MS = 20_000;
 const OPEN_TRIES = 4;
+const MAX_UNPROVEN = 64;
+const OPEN_GPU_MS = 60_000;
 
 const commitAnswer = z.object({ roots: z.record(z.string(), z.string()) });
 const walkAnswer = z.object({ walks: z.record(z.string(), z.object({ digest: z.string(), trace_root: z.string() })) });
@@ -64,6 +76,9 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
     const batch = whyBatchRefused(nodes);
     if (batch) return batch;
     const uuids = nodes.map(({ uuid }) => uuid);
+    // Each may hold slots of ours for as long as it is silent.
+    if ((await store.countUnproven(minerHotkey)) >= MAX_UNPROVEN)
+      return { code: 'rate.limited', detail: `${MAX_UNPROVEN} GPUs of yours are not proven yet: wait for them` };
     const [present] = await store.presentUuids(uuids);
     if (present) return { code: 'resource.conflict', detail: `GPU ${present} is registered already` };
     const history = await store.history(uuids, new Date(nowMs() - 86_400_000));
@@ -98,15 +113,25 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
   async function askAgain(
     address: AgentAddress,
     call: Omit<AgentCall, 'signal'>,
-    details: unknown,
+    progress: OpeningProgress,
+    budgetMs: number,
   ): Promise<AgentAnswer<Buffer>> {
     for (let tries = 1; ; tries++) {
+      const leftMs = budgetMs - progress.spentMs;
+      if (leftMs <= 0) return { kind: 'silent', detail: `the openings took longer than ${budgetMs / 1000} s` };
+      const startedAt = performance.now();
       const answer = await beating(
-        () => agents.callForBytes(address, { ...call, signal: cancellationSignal() }),
-        details,
+        () =>
+          agents.callForBytes(address, {
+            ...call,
+            withinMs: Math.ceil(Math.min(call.withinMs, leftMs)),
+            signal: cancellationSignal(),
+          }),
+        progress,
       );
+      progress.spentMs += performance.now() - startedAt;
       if (answer.kind !== 'silent' || tries === OPEN_TRIES) return answer;
-      await beating(() => delay(2000 * tries, undefined, { signal: cancellationSignal() }), details);
+      await beating(() => delay(1000 * tries, undefined, { signal: cancellationSignal() }), progress);
     }
   }
 
@@ -193,6 +218,9 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
         new Refusal('resource.conflict', `instance ${instanceId ?? ''} runs on GPU ${uuid}: delete it first`);
       const instanceId = await store.instanceOn(uuid);
       if (instanceId) throw inUse(instanceId);
+      // Whoever sees that a GPU cannot be backed would take it out, and bring it back after the sweep.
+      if (await store.isInSweep(uuid))
+        throw new Refusal('resource.conflict', `GPU ${uuid} is being proven: try again in a few minutes`);
       try {
         await store.delete({ uuid, minerHotkey });
       } catch (err) {
@@ -203,6 +231,7 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
 
     /** 20 questions, each device asked in turn; wrong once is wrong (spec/validator-internals.md §2.14.2). */
     async askDeviceInfo(on: Omit<OnAgent, 'session'>): Promise<AgentAnswer<null>> {
+      const deadline = performance.now() + INFO_MS;
       for (let round = 0; round < DEVICE_INFO_CHALLENGES; round++) {
         const asked = on.nodes[round % on.nodes.length];
         if (!asked) break;
@@ -211,11 +240,10 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
           method: 'GET',
           path: `/info?challenge=${challenge}`,
           purpose: 'graval',
-          withinMs: INFO_MS,
+          withinMs: Math.max(1, Math.ceil(deadline - performance.now())),
           maxAnswerBytes: 1024,
           signal: cancellationSignal(),
         });
-        heartbeat({ round });
         if (answer.kind !== 'answered') return answer;
         if (answer.value.trim() !== deviceInfoAnswer(challenge, { ...asked, clock_rate: asked.clockRate }))
           return { kind: 'refused', detail: `GPU ${asked.uuid} is not the announced device` };
@@ -245,9 +273,10 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
       withinMs,
       ...on
     }: OnAgent & { nonce2: string; withinMs: number }): Promise<
-      AgentAnswer<Record<string, { digest: string; trace_root: string }>>
-    > =>
-      askAgent(
+      AgentAnswer<{ walks: Record<string, { digest: string; trace_root: string }>; startedAtMs: number }>
+    > => {
+      const startedAtMs = nowMs();
+      return askAgent(
         on,
         {
           method: 'POST',
@@ -256,52 +285,57 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
           maxAnswerBytes: SMALL_ANSWER_BYTES,
           body: { session: on.session, nonce2 },
         },
-        (text) => pick(parseAnswer(walkAnswer, text)?.walks, on.nodes),
-      ),
+        (text) => {
+          const walks = pick(parseAnswer(walkAnswer, text)?.walks, on.nodes);
+          return walks && { walks, startedAtMs };
+        },
+      );
+    },
 
-    /** One GPU's openings at a time, each to the store under its hash as it comes: histories and memory stay small. Not timed,
-     * so a lost answer is asked for again; a new attempt goes on after the last GPU that was stored. */
+    /** One GPU's openings at a time, each to the store under its hash as it comes: histories and memory stay small. A lost answer
+     * is asked for again, but the agent has `budgetMs` for all of them; a new attempt goes on after the last GPU that was stored. */
     async openOnAgent({
       samples,
+      budgetMs,
       ...on
-    }: OnAgent & { samples: NonNullable<ProofSession['samples']> }): Promise<AgentAnswer<OpeningsRefs>> {
-      const resume = activityInfo().heartbeatDetails as { opened?: OpeningsRefs } | undefined;
+    }: OnAgent & { samples: NonNullable<ProofSession['samples']>; budgetMs: number }): Promise<
+      AgentAnswer<OpeningsRefs>
+    > {
+      const resume = activityInfo().heartbeatDetails as Partial<OpeningProgress> | undefined;
       const opened: OpeningsRefs = { ...resume?.opened };
-      const startedAt = performance.now();
+      const progress: OpeningProgress = { opened, spentMs: resume?.spentMs ?? 0 };
       for (const { uuid } of on.nodes) {
         if (opened[uuid]) continue;
         const call: Omit<AgentCall, 'signal'> = {
           method: 'POST',
           path: '/povw/open',
-          withinMs: 60_000,
+          withinMs: OPEN_GPU_MS,
           maxAnswerBytes: MAX_OPENINGS_BYTES,
           body: { session: on.session, gpu_uuid: uuid, samples: samples[uuid] },
         };
-        const answer = await askAgain(agentOf(on), call, { opened });
+        const answer = await askAgain(agentOf(on), call, progress, budgetMs);
         if (answer.kind !== 'answered') return answer;
-        const { key, sha256 } = await beating(() => blobs.putByContent('proofs', answer.value), { opened });
+        const { key, sha256 } = await beating(() => blobs.putByContent('proofs', answer.value), progress);
         opened[uuid] = { key, sha256 };
-        heartbeat({ opened });
+        heartbeat(progress);
       }
-      return { kind: 'answered', value: opened, elapsedMs: performance.now() - startedAt };
+      return { kind: 'answered', value: opened, elapsedMs: progress.spentMs };
     },
 
-    /** Best effort: a session that stays behind expires at the agent. */
+    /** Returns once the memory is free. Throws when the agent does not say so: a session that stays behind expires there. */
     async releaseAgent(on: OnAgent): Promise<void> {
-      await agents.call(agentOf(on), {
+      const answer = await agents.call(agentOf(on), {
         method: 'DELETE',
         path: `/povw/${on.session}`,
         purpose: 'graval',
-        withinMs: 5000,
+        withinMs: 10_000,
         maxAnswerBytes: 1024,
       });
+      if (answer.kind !== 'answered') throw new Error(`the agent did not release its GPUs: ${answer.detail}`);
     },
   };
 }
 export type NodeActivities = ReturnType<typeof createNodeActivities>;
-
-/** As the wire and the rows have it; workflows are named by the second half. */
-export const fullTaskId = (minerHotkey: string, taskId: string): string => `${minerHotkey}::${taskId}`;
 
 const provableNode = (node: AnnouncedNode): ProvableNode => ({
   uuid: node.uuid,
@@ -314,9 +348,3 @@ const provableNode = (node: AnnouncedNode): ProvableNode => ({
   host: node.verificationHost,
   port: node.verificationPort,
 });
-
-/** 1 … 2^63 − 1 as decimal text. */
-function randomSeed(): string {
-  const seed = randomBytes(8).readBigUInt64BE() >> 1n;
-  return String(seed === 0n ? 1n : seed);
-}

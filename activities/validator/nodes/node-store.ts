@@ -252,6 +252,19 @@ export class NodeStore {
     return row?.instance_id ?? null;
   }
 
+  isInSweep = async (uuid: string): Promise<boolean> =>
+    (await this.#db('nodes').where({ uuid }).where('sweep_until', '>', this.#db.fn.now()).first('uuid')) !== undefined;
+
+  /** Announced or in their first proof. */
+  async countUnproven(minerHotkey: string): Promise<number> {
+    const { count } = (await this.#db('nodes')
+      .where({ miner_hotkey: minerHotkey })
+      .whereIn('status', ['announced', 'challenged'])
+      .count<{ count: number }>({ count: '*' })
+      .first()) ?? { count: 0 };
+    return count;
+  }
+
   /** False when there was no such row. A foreign key violation while an instance runs on it. */
   async delete({ uuid, minerHotkey }: { uuid: string; minerHotkey: string }): Promise<boolean> {
     return this.#db.transaction(async (trx) => {

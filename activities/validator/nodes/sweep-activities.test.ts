@@ -14,12 +14,15 @@ beforeAll(async () => {
   drawing = (share) => createSweepActivities({ db: database.knex, everyMs: EVERY_MS, random: () => share });
 }, 60_000);
 afterEach(async () => {
-  for (const table of ['instance_nodes', 'nodes', 'miner_sweeps']) await database.knex(table).delete();
+  for (const table of ['events', 'instance_nodes', 'nodes', 'miner_sweeps']) await database.knex(table).delete();
 });
 afterAll(() => database.drop());
 
 const miner = (): string => randomBytes(8).toString('hex');
-const reserve = (minerHotkey: string, sweepId = randomUUID()) => drawing(0).reserveIdleNodes({ minerHotkey, sweepId });
+const reserve = (minerHotkey: string, sweepId = randomUUID(), share = 0) =>
+  drawing(share).reserveIdleNodes({ minerHotkeys: [minerHotkey], sweepId });
+const dueNow = async (share = 0): Promise<string[][]> =>
+  (await drawing(share).dueSweepsOf()).map(({ minerHotkeys }) => minerHotkeys);
 const uuidsOf = (nodes: readonly { uuid: string }[]): string[] => nodes.map(({ uuid }) => uuid).toSorted();
 const nextAtMs = async (minerHotkey: string): Promise<number> => {
   const row = (await database.knex('miner_sweeps').where({ miner_hotkey: minerHotkey }).first()) as { next_at: Date };
@@ -90,33 +93,112 @@ test('a miner is due when its moment has come; new miners get one within a perio
     { miner_hotkey: due, next_at: new Date(Date.now() - 1) },
     { miner_hotkey: gone, next_at: new Date(Date.now() - 1) },
   ]);
-  expect(await drawing(0).dueMiners()).toEqual([due]);
+  expect(await dueNow()).toEqual([[due]]);
   expect(await database.knex('miner_sweeps').orderBy('next_at').pluck('miner_hotkey')).toEqual([due, waiting]);
   const inMs = (await nextAtMs(waiting)) - Date.now();
   expect(inMs).toBeLessThanOrEqual(EVERY_MS);
 });
 
-test('hotkeys that announce GPUs on the same host come together', async () => {
-  const [due, beside, elsewhere] = [miner(), miner(), miner()];
+test('hotkeys with verified GPUs on the same host share a window, once an hour at the most', async () => {
+  const [due, beside, pretender, elsewhere] = [miner(), miner(), miner(), miner()];
   await insertNode(database.knex, due, { verification_host: 'Shared.example' });
   await insertNode(database.knex, beside, { verification_host: 'shared.example' });
+  await insertNode(database.knex, pretender, { verification_host: 'shared.example', status: 'failed' });
   await insertNode(database.knex, elsewhere, { verification_host: 'other.example' });
-  await database.knex('miner_sweeps').insert({ miner_hotkey: due, next_at: new Date(Date.now() - 1) });
-  expect(await drawing(0.9).dueMiners()).toEqual([due, beside].toSorted());
+  const later = new Date(Date.now() + 3_600_000);
+  await database
+    .knex('miner_sweeps')
+    .insert([
+      { miner_hotkey: due, next_at: new Date(Date.now() - 1) },
+      ...[beside, pretender, elsewhere].map((hotkey) => ({ miner_hotkey: hotkey, next_at: later })),
+    ]);
+  expect(await dueNow()).toEqual([[due, beside]]);
+  await database
+    .knex('miner_sweeps')
+    .where({ miner_hotkey: pretender })
+    .update({ next_at: new Date(0) });
+  expect((await dueNow()).find(([first]) => first === pretender)).toEqual([pretender]); // who failed draws nobody in
+  await reserve(beside);
+  expect((await dueNow()).find(([first]) => first === due)).toEqual([due]);
 });
 
-test('the next moment lies between half a period and one and a half; planned twice for one sweep it stays', async () => {
+test('the next moment is drawn when a sweep begins, without memory and within three periods; for one sweep once', async () => {
   const hotkey = miner();
   await insertNode(database.knex, hotkey);
   await drawing(0).requestSweep({ minerHotkey: hotkey, withinMs: 0 });
   const sweepId = randomUUID();
-  await drawing(0).planNextSweep({ minerHotkey: hotkey, sweepId });
+  await reserve(hotkey, sweepId, 0.5);
   const first = await nextAtMs(hotkey);
-  expect(Math.abs(first - Date.now() - EVERY_MS / 2)).toBeLessThan(60_000);
-  await drawing(0.9).planNextSweep({ minerHotkey: hotkey, sweepId });
+  expect(Math.abs(first - Date.now() - EVERY_MS * Math.LN2)).toBeLessThan(60_000);
+  await reserve(hotkey, sweepId, 0.9);
   expect(await nextAtMs(hotkey)).toBe(first);
-  await drawing(0.999).planNextSweep({ minerHotkey: hotkey, sweepId: randomUUID() });
-  expect(Math.abs((await nextAtMs(hotkey)) - Date.now() - EVERY_MS * 1.499)).toBeLessThan(60_000);
+  await reserve(hotkey, randomUUID(), 0.9999);
+  expect(Math.abs((await nextAtMs(hotkey)) - Date.now() - EVERY_MS * 3)).toBeLessThan(60_000);
+});
+
+test('what is asked for while a sweep runs comes after it', async () => {
+  const hotkey = miner();
+  await insertNode(database.knex, hotkey);
+  await drawing(0).requestSweep({ minerHotkey: hotkey, withinMs: 0 });
+  const sweepId = randomUUID();
+  const nodes = await reserve(hotkey, sweepId, 0.5);
+  await drawing(0.5).requestSweep({ minerHotkey: hotkey, withinMs: 600_000 });
+  await drawing(0).concludeNodes({
+    sweepId,
+    minerHotkey: hotkey,
+    nodes: nodes.map(({ uuid, taskId }) => ({ uuid, taskId, outcome: { kind: 'unclear', reason: 'x' } })),
+  });
+  expect((await nextAtMs(hotkey)) - Date.now()).toBeLessThan(600_000);
+});
+
+test('outcome and release are one: rows of the registration that was proven, twice with one result', async () => {
+  const hotkey = miner();
+  const task = randomUUID();
+  const uuids = await Promise.all(
+    ['verified', 'failed', 'verified', 'verified'].map((status) =>
+      insertNode(database.knex, hotkey, { status, task_id: `${hotkey}::${task}` }),
+    ),
+  );
+  const [right = '', wrong = '', gone = '', again = ''] = uuids;
+  const sweepId = randomUUID();
+  const nodes = await reserve(hotkey, sweepId);
+  expect(nodes.map(({ taskId }) => taskId)).toEqual(uuids.map(() => task));
+  await database
+    .knex('nodes')
+    .where({ uuid: again })
+    .update({ task_id: `${hotkey}::${randomUUID()}` });
+  const summary = { trustLevel: 'simulated' as const, gpus: [], fillMs: 1, walkMs: 1 };
+  const failed = { kind: 'failed' as const, reason: 'walk_entry_differs', atMs: 1, summary: null };
+  const conclude = () =>
+    drawing(0).concludeNodes({
+      sweepId,
+      minerHotkey: hotkey,
+      nodes: [
+        { uuid: wrong, taskId: task, outcome: failed },
+        { uuid: right, taskId: task, outcome: { kind: 'verified', atMs: 1, summary } },
+        { uuid: gone, taskId: task, outcome: { kind: 'silent', reason: 'commit: no answer' } },
+        { uuid: again, taskId: task, outcome: failed },
+      ],
+    });
+  const state = async () =>
+    Object.fromEntries(
+      (await database.knex('nodes').select('uuid', 'status', 'sweep_id')).map(
+        ({ uuid, status, sweep_id: held }: { uuid: string; status: string; sweep_id: string | null }) => [
+          uuid,
+          `${status} ${held ?? 'free'}`,
+        ],
+      ),
+    );
+  const expected = {
+    [right]: 'verified free',
+    [wrong]: 'failed free',
+    [gone]: 'lost free',
+    [again]: 'verified free', // registered anew meanwhile: what was proven is another registration's
+  };
+  for (const _ of [1, 2]) {
+    await conclude();
+    expect(await state()).toEqual(expected);
+  }
 });
 
 test('a request brings the moment nearer and never puts it off', async () => {

@@ -2,10 +2,14 @@ import { randomInt } from 'node:crypto';
 import type { Knex } from 'knex';
 import { gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { REGISTRATION_MS } from '../../../workflows/domain/nodes/node-rules.ts';
-import type { ProvableNode } from '../../../workflows/validator/nodes/messages.ts';
+import type { IdleNode, SweptNode } from '../../../workflows/validator/nodes/messages.ts';
+import { NodeStore } from './node-store.ts';
+import { fullTaskId, randomSeed } from './node-tasks.ts';
 
 /** Reserved for a sweep until `releaseNodes`, or this long if the sweep dies: no instance claims it meanwhile. */
 export const SWEEP_LEASE_MS = 600_000;
+/** More in one window than any miner has; the rest comes with the next one. */
+const MAX_SWEPT = 1500;
 
 export interface SweepActivityDeps {
   db: Knex;
@@ -17,6 +21,8 @@ export interface SweepActivityDeps {
 
 interface IdleRow {
   uuid: string;
+  miner_hotkey: string;
+  task_id: string;
   gpu_identifier: string;
   name: string;
   memory: number;
@@ -35,10 +41,11 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
 
   return {
     /**
-     * Hotkeys whose moment has come, and with them all that announce GPUs on the same hosts: they begin together, so that one
-     * card does not answer for two hotkeys in turn. Miners without GPUs are forgotten, new ones get a first moment.
+     * Miners whose moment has come, each with those that have verified GPUs on the same hosts: one window for all of them, so
+     * that one card does not answer for two hotkeys in turn; but nobody is drawn into others' windows more than once an hour.
+     * Miners without GPUs are forgotten, new ones get a first moment.
      */
-    async dueMiners(): Promise<string[]> {
+    async dueSweepsOf(): Promise<{ minerHotkey: string; minerHotkeys: string[] }[]> {
       await db.raw(
         `insert into miner_sweeps (miner_hotkey, next_at)
            select distinct miner_hotkey, now() + random() * ? * interval '1 millisecond' from nodes
@@ -46,14 +53,19 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
         [everyMs],
       );
       await db('miner_sweeps').whereNotIn('miner_hotkey', db('nodes').select('miner_hotkey')).delete();
-      const { rows }: { rows: { miner_hotkey: string }[] } = await db.raw(`
-        with due as (select miner_hotkey from miner_sweeps where next_at <= now()),
-          hosts as (select lower(verification_host) as host from nodes where miner_hotkey in (select miner_hotkey from due))
-        select miner_hotkey from due
-        union
-        select miner_hotkey from nodes where lower(verification_host) in (select host from hosts)
-        order by miner_hotkey`);
-      return rows.map((row) => row.miner_hotkey);
+      const { rows }: { rows: { miner_hotkey: string; beside: string[] }[] } = await db.raw(
+        `select due.miner_hotkey, array(
+            select distinct theirs.miner_hotkey
+              from nodes own
+              join nodes theirs on lower(theirs.verification_host) = lower(own.verification_host)
+              join miner_sweeps other on other.miner_hotkey = theirs.miner_hotkey
+             where own.miner_hotkey = due.miner_hotkey and theirs.miner_hotkey <> due.miner_hotkey
+               and own.status = 'verified' and theirs.status = 'verified'
+               and (other.last_at is null or other.last_at < now() - interval '1 hour')
+             order by 1) as beside
+           from miner_sweeps due where due.next_at <= now() order by due.next_at`,
+      );
+      return rows.map((row) => ({ minerHotkey: row.miner_hotkey, minerHotkeys: [row.miner_hotkey, ...row.beside] }));
     },
 
     /** Brings the miner's next sweep to a random moment within `withinMs`; a sooner one stays. */
@@ -65,58 +77,95 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
     },
 
     /**
-     * Every GPU of the miner that nothing runs on, reserved. Run again for the same sweep it gives the same ones. A claim and
-     * a sweep meet at the row's lock: whoever comes second sees the other.
+     * Every GPU of the miners that nothing runs on, reserved, and the moment of their next sweep drawn: what is asked for from now
+     * on comes after this one. Run again for the same sweep it gives the same. A claim and a sweep meet at the row's lock:
+     * whoever comes second sees the other.
      */
     async reserveIdleNodes({
-      minerHotkey,
+      minerHotkeys,
       sweepId,
     }: {
-      minerHotkey: string;
+      minerHotkeys: string[];
       sweepId: string;
-    }): Promise<ProvableNode[]> {
+    }): Promise<IdleNode[]> {
       return db.transaction(async (trx) => {
-        await trx('nodes').where({ miner_hotkey: minerHotkey }).orderBy('uuid').forUpdate().select('uuid');
+        await trx('nodes').whereIn('miner_hotkey', minerHotkeys).orderBy('uuid').forUpdate().select('uuid');
         const rows = (await trx('nodes')
-          .where({ miner_hotkey: minerHotkey })
+          .whereIn('miner_hotkey', minerHotkeys)
           // A registration under way proves its own; one that was lost does not count for ever.
           .whereRaw("(status in ('verified', 'failed', 'lost') or created_at < ?)", [inMs(-REGISTRATION_MS)])
           .whereRaw('(sweep_until is null or sweep_until < now() or sweep_id = ?)', [sweepId])
           .whereNotExists(trx('instance_nodes').whereRaw('instance_nodes.node_uuid = nodes.uuid').select(trx.raw('1')))
           .orderBy('uuid')
+          .limit(MAX_SWEPT)
           .select('*')) as IdleRow[];
+        const uuids = rows.map(({ uuid }) => uuid);
         await trx('nodes')
-          .whereIn(
-            'uuid',
-            rows.map(({ uuid }) => uuid),
-          )
+          .whereIn('uuid', uuids)
           .update({ sweep_id: sweepId, sweep_until: inMs(SWEEP_LEASE_MS) });
-        return rows.map(provableNode);
+        for (const minerHotkey of [...minerHotkeys].sort()) {
+          await trx('miner_sweeps')
+            .where({ miner_hotkey: minerHotkey })
+            .whereRaw('last_sweep_id is distinct from ?', [sweepId])
+            .update({ next_at: inMs(drawMs()), last_at: trx.fn.now(), last_sweep_id: sweepId });
+        }
+        return rows.map(idleNode);
+      });
+    },
+
+    /** What came of these GPUs, and claimable again, in one transaction: nothing is claimed between the two. */
+    async concludeNodes({
+      sweepId,
+      minerHotkey,
+      nodes,
+    }: {
+      sweepId: string;
+      minerHotkey: string;
+      nodes: SweptNode[];
+    }): Promise<void> {
+      await db.transaction(async (trx) => {
+        const store = new NodeStore(trx);
+        const byUuid = [...nodes].sort((one, other) => (one.uuid < other.uuid ? -1 : 1));
+        const uuids = byUuid.map(({ uuid }) => uuid);
+        await trx('nodes').whereIn('uuid', uuids).orderBy('uuid').forUpdate().select('uuid');
+        for (const { uuid, taskId, outcome } of byUuid) {
+          const row = { taskId: fullTaskId(minerHotkey, taskId), uuids: [uuid] };
+          if (outcome.kind === 'verified') {
+            await store.markVerified({ ...row, minerHotkey, summary: outcome.summary });
+          } else if (outcome.kind !== 'unclear') {
+            await store.markFailed({
+              ...row,
+              status: outcome.kind === 'failed' ? 'failed' : 'lost',
+              error: outcome.reason,
+              summary: outcome.kind === 'failed' ? outcome.summary : null,
+              seed: randomSeed(),
+            });
+          }
+        }
+        await trx('nodes').whereIn('uuid', uuids).where({ sweep_id: sweepId }).update(FREE);
       });
     },
 
     /** Claimable again; the sweep's own reservations only. */
     async releaseNodes({ sweepId, uuids }: { sweepId: string; uuids: string[] }): Promise<void> {
-      await db('nodes')
-        .whereIn('uuid', uuids)
-        .where({ sweep_id: sweepId })
-        .update({ sweep_id: null, sweep_until: null });
-    },
-
-    /** The next sweep at half to one and a half of the mean from now; run again for the same sweep it changes nothing. */
-    async planNextSweep({ minerHotkey, sweepId }: { minerHotkey: string; sweepId: string }): Promise<void> {
-      await db('miner_sweeps')
-        .where({ miner_hotkey: minerHotkey })
-        .whereRaw('last_sweep_id is distinct from ?', [sweepId])
-        .update({ next_at: inMs(everyMs * (0.5 + random())), last_at: db.fn.now(), last_sweep_id: sweepId });
+      await db('nodes').whereIn('uuid', uuids).where({ sweep_id: sweepId }).update(FREE);
     },
   };
+
+  /** Memoryless: a moment just after a sweep is no safer than any other. At most three periods. */
+  function drawMs(): number {
+    return Math.min(-Math.log(1 - random()), 3) * everyMs;
+  }
 }
+const FREE = { sweep_id: null, sweep_until: null };
+
 const unpredictable = (): number => randomInt(2 ** 32) / 2 ** 32;
 
 export type SweepActivities = ReturnType<typeof createSweepActivities>;
 
-const provableNode = (row: IdleRow): ProvableNode => ({
+const idleNode = (row: IdleRow): IdleNode => ({
+  taskId: row.task_id.slice(row.task_id.indexOf('::') + 2),
+  minerHotkey: row.miner_hotkey,
   uuid: row.uuid,
   gpuType: row.gpu_identifier.toLowerCase(),
   vramBytes: (gpuType(row.gpu_identifier)?.memoryGb ?? 0) * 1e9,

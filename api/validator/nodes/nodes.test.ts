@@ -99,13 +99,21 @@ beforeAll(async () => {
     namespace,
     interceptors: { activity: [() => ({ inbound: refusalInterceptor() })] },
   };
+  const nodeActivities = createNodeActivities({
+    db: deps.db,
+    blobs: deps.blobs,
+    hotkey: deps.hotkey,
+    config: deps.config,
+  });
   workers = [
+    await Worker.create({ ...common, taskQueue: TASK_QUEUES.agents, activities: nodeActivities }),
+    await Worker.create({ ...common, taskQueue: TASK_QUEUES.openings, activities: nodeActivities }),
     await Worker.create({
       ...common,
       taskQueue: TASK_QUEUES.validator,
       workflowBundle: bundle,
       activities: {
-        ...createNodeActivities({ db: deps.db, blobs: deps.blobs, hotkey: deps.hotkey, config: deps.config }),
+        ...nodeActivities,
         ...createProofSessionActivities({ profileFor: simulatedProfile }),
         ...createSweepActivities({ db: deps.db, everyMs: 86_400_000 }),
       },
@@ -243,7 +251,7 @@ test('two GPUs are announced, proven together by their agent, listed as idle, wa
     if (started !== 1) throw new Error('no miner is due yet');
   });
   const sweep = environment.client.workflow.getHandle(sweepWorkflowId(miner.address));
-  expect(await sweep.result()).toMatchObject({ gpus: 2, groups: 1, verified: 2, failed: 0, undecided: 0 });
+  expect(await sweep.result()).toMatchObject({ gpus: 2, groups: 1, verified: 2, failed: 0, lost: 0, unclear: 0 });
   await eventually(async () => {
     for (const again of (await database.knex('nodes')) as { verified_at: Date; sweep_id: string | null }[]) {
       expect(again.verified_at.getTime()).toBeGreaterThan(row?.verified_at.getTime() ?? Infinity);

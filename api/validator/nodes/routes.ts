@@ -27,7 +27,6 @@ export const nodePolicyOf = (config: ValidatorConfig): NodePolicy => ({
   reverifyEveryMs: config.CANOPY_REVERIFY_INTERVAL_MS,
   silenceGraceMs: config.CANOPY_SILENCE_GRACE_MS,
   retryEveryMs: 5000,
-  lostRetryEveryMs: 600_000,
   sweepAfterRegistrationMs: 600_000,
 });
 

@@ -2,12 +2,12 @@
 export const MAX_GROUP = 16;
 
 /** In the order the nodes come; at most `MAX_GROUP` each. */
-export function groupsOf<Node extends { host: string; port: number; gpuType: string }>(
+export function groupsOf<Node extends { host: string; port: number; gpuType: string; minerHotkey?: string }>(
   nodes: readonly Node[],
 ): Node[][] {
   const groups = new Map<string, Node[][]>();
   for (const node of nodes) {
-    const key = `${node.host} ${node.port} ${node.gpuType}`;
+    const key = [node.host.toLowerCase(), node.port, node.gpuType, node.minerHotkey ?? ''].join(' ');
     const own = groups.get(key) ?? [];
     const last = own.at(-1);
     if (last && last.length < MAX_GROUP) last.push(node);

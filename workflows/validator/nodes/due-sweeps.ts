@@ -5,7 +5,7 @@ import type { ProofPluginName } from '../../domain/proof/plugin.ts';
 import { sweepWorkflowId } from '../../ids.ts';
 import { minerSweep } from './miner-sweep.ts';
 
-const { dueMiners } = proxyActivities<SweepActivities>({
+const { dueSweepsOf } = proxyActivities<SweepActivities>({
   startToCloseTimeout: '30 seconds',
   scheduleToCloseTimeout: '2 minutes', // then the schedule's next run looks
 });
@@ -13,14 +13,14 @@ const { dueMiners } = proxyActivities<SweepActivities>({
 /** By schedule: starts the sweep of each miner whose moment has come. A sweep still under way is left alone. */
 export async function dueSweeps({ plugin }: { plugin: ProofPluginName }): Promise<{ started: number }> {
   let started = 0;
-  for (const minerHotkey of await dueMiners()) {
+  for (const { minerHotkey, minerHotkeys } of await dueSweepsOf()) {
     try {
       await startChild(minerSweep, {
         workflowId: sweepWorkflowId(minerHotkey),
         parentClosePolicy: ParentClosePolicy.ABANDON,
         workflowExecutionTimeout: '1 hour',
-        memo: { miner: minerHotkey },
-        args: [{ minerHotkey, plugin }],
+        memo: { miners: minerHotkeys.join(' ') },
+        args: [{ minerHotkeys, plugin }],
       });
       started++;
     } catch (err) {

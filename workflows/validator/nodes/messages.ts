@@ -10,12 +10,10 @@ export interface NodePolicy {
   plugin: ProofPluginName;
   /** mean time between two sweeps of a miner's idle GPUs */
   reverifyEveryMs: number;
-  /** how long an agent may be silent before its GPU counts as failed (first proof) or lost (later ones) */
+  /** how long an agent may be silent in its registration before its GPUs count as failed; in a sweep it is lost at once */
   silenceGraceMs: number;
-  /** between questions to a silent agent */
+  /** between attempts while it is silent; the first wait after a failure or a loss, longer with each further one */
   retryEveryMs: number;
-  /** between questions to a lost one, and before the first new sweep after a failure: doubled with each further failure */
-  lostRetryEveryMs: number;
   /** new GPUs are proven together with the miner's others within this */
   sweepAfterRegistrationMs: number;
 }
@@ -79,11 +77,9 @@ export interface NodeState {
   reason: string | null;
   /** proofs that ended, the registration's included */
   attempts: number;
-  /** proofs refused since the last one that held */
+  /** proofs that did not hold, or were not made, since the last one that did */
   failures: number;
   lastVerifiedAtMs: number | null;
-  /** since when its agent has not answered */
-  silentSinceMs: number | null;
   /** the last proof could not be finished by the validator */
   isUnclear: boolean;
   proof: ProofSummary | null;
@@ -93,22 +89,37 @@ export interface NodeState {
 export type VerificationOutcome =
   | { kind: 'verified'; atMs: number; summary: ProofSummary }
   | { kind: 'failed'; reason: string; atMs: number; summary: ProofSummary | null }
-  | { kind: 'silent' | 'unclear'; reason: string };
+  | { kind: 'silent'; reason: string }
+  | { kind: 'unclear'; reason: string };
 
 export const nodeStatus = defineQuery<NodeState>('status');
 /** From the registration that proved this GPU with its neighbours. */
 export const proofConcluded = defineSignal<[VerificationOutcome]>('proofConcluded');
-/** From a sweep of the miner's idle GPUs that this one was part of. */
-export const swept = defineSignal<[VerificationOutcome]>('swept');
+/** What came of one GPU in a sweep; the sweep has written its row. `taskId`: the registration that was proven. */
+export interface SweptNode {
+  uuid: string;
+  taskId: string;
+  outcome: VerificationOutcome;
+}
+/** From a sweep that this GPU was part of. */
+export const swept = defineSignal<[SweptNode]>('swept');
 /** Ask for a sweep now instead of at the next moment drawn. */
 export const verifyNow = defineSignal<[]>('verifyNow');
 /** Refused with `resource.conflict` while an instance runs on it; returns once the row is gone. */
 export const deleteNode = defineUpdate<{ deleted: true }, [{ minerHotkey: string }]>('deleteNode');
 
-/** Input of `sweep/<hotkey>`. */
-export interface MinerSweepInput {
+/** A GPU that a sweep has reserved, and whose it is. */
+export interface IdleNode extends ProvableNode {
+  taskId: string;
   minerHotkey: string;
+}
+
+/** Input of `sweep/<hotkey>`: the miner whose moment has come, and those that have GPUs on the same hosts. */
+export interface MinerSweepInput {
+  minerHotkeys: string[];
   plugin: ProofPluginName;
+  /** A group that has not filled its memory by then has missed the window; four minutes where it is not said. */
+  readyWithinMs?: number;
 }
 export interface MinerSweepState {
   status: 'reserving' | 'filling' | 'walking' | 'concluded';
@@ -119,12 +130,15 @@ export interface MinerSweepState {
   ready: number;
   verified: number;
   failed: number;
-  /** silent or unclear */
-  undecided: number;
+  lost: number;
+  /** the validator's own fault: nothing was decided */
+  unclear: number;
 }
 export const sweepStatus = defineQuery<MinerSweepState>('status');
 /** From a group to its sweep: every GPU of it has committed. */
 export const groupReady = defineSignal<[{ group: number }]>('groupReady');
+/** From a group to its sweep: it has walked, from this moment. */
+export const groupWalked = defineSignal<[{ group: number; startedAtMs: number }]>('groupWalked');
 
 /** Input of a sweep's child `sweep/<hotkey>/<sweep id>/<group>`. */
 export interface GroupProofInput {
@@ -133,5 +147,5 @@ export interface GroupProofInput {
   minerHotkey: string;
   plugin: ProofPluginName;
 }
-/** From the sweep: every group has committed, the walks begin. */
-export const walkNow = defineSignal<[]>('walkNow');
+/** From the sweep: every group has committed, the walks begin; or they have begun, and this one comes too late. */
+export const walkNow = defineSignal<[{ mayWalk: boolean }]>('walkNow');

@@ -4,10 +4,10 @@ import { ApplicationFailure } from '@temporalio/common';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, Runtime } from '@temporalio/worker';
 import {
+  idle,
   newUuid,
   outside,
   passUntil,
-  provable,
   startLife,
   startNodeWorkers,
   stateOf,
@@ -17,7 +17,7 @@ import { createTimeSkippingEnvironment } from '../../../workers/testing/workflow
 import { sweepWorkflowId } from '../../ids.ts';
 import { TASK_QUEUES } from '../../task-queues.ts';
 import { dueSweeps } from './due-sweeps.ts';
-import type { MinerSweepState, NodeState, ProvableNode } from './messages.ts';
+import type { IdleNode, MinerSweepInput, MinerSweepState, NodeState, ProvableNode } from './messages.ts';
 import { minerSweep } from './miner-sweep.ts';
 
 let env: TestWorkflowEnvironment;
@@ -36,16 +36,16 @@ afterAll(async () => {
 }, 60_000);
 
 /** Two hosts with two GPUs each, all verified before. */
-const fleet = (): [ProvableNode, ProvableNode, ProvableNode, ProvableNode] => [
-  provable(newUuid(), { host: 'one' }),
-  provable(newUuid(), { host: 'one', deviceIndex: 1 }),
-  provable(newUuid(), { host: 'two' }),
-  provable(newUuid(), { host: 'two', deviceIndex: 1 }),
+const fleet = (): [IdleNode, IdleNode, IdleNode, IdleNode] => [
+  idle(newUuid(), { host: 'one' }),
+  idle(newUuid(), { host: 'one', deviceIndex: 1 }),
+  idle(newUuid(), { host: 'two' }),
+  idle(newUuid(), { host: 'two', deviceIndex: 1 }),
 ];
 const hostOf = (nodes: readonly ProvableNode[]): string => nodes[0]?.host ?? '';
 
 /** Runs one sweep over nodes whose lives are there; what each came to, in the order of the nodes. */
-async function sweep(nodes: ProvableNode[], over: Partial<NodeWorldActivities> = {}) {
+async function sweep(nodes: IdleNode[], over: Partial<NodeWorldActivities> = {}, input: Partial<MinerSweepInput> = {}) {
   use({ reserveIdleNodes: async () => nodes, ...over });
   for (const { uuid } of nodes) {
     world.rows.set(uuid, 'verified');
@@ -54,18 +54,18 @@ async function sweep(nodes: ProvableNode[], over: Partial<NodeWorldActivities> =
   const result: MinerSweepState = await env.client.workflow.execute(minerSweep, {
     workflowId: sweepWorkflowId(randomUUID()),
     taskQueue: TASK_QUEUES.validator,
-    args: [{ minerHotkey: 'miner', plugin: 'simulated' }],
+    args: [{ minerHotkeys: ['miner'], plugin: 'simulated', ...input }],
   });
   const states: NodeState[] = [];
   for (const { uuid } of nodes) {
-    await passUntil(env, async () => (await stateOf(env, uuid)).attempts > 1 || !tells(result, nodes.length));
+    await passUntil(env, async () => (await stateOf(env, uuid)).attempts > 1 || !tells(result));
     states.push(await stateOf(env, uuid));
     await env.client.workflow.getHandle(`node/${uuid}`).terminate();
   }
   return { result, states };
 }
-/** Outcomes that end a proof are counted by the life; silent and unclear ones are not. */
-const tells = ({ verified, failed }: MinerSweepState, gpus: number): boolean => verified + failed === gpus;
+/** Unclear outcomes are not counted by the life. */
+const tells = ({ unclear }: MinerSweepState): boolean => unclear === 0;
 
 test('every host fills before any walks, and all walk then', async () => {
   const nodes = fleet();
@@ -80,7 +80,7 @@ test('every host fills before any walks, and all walk then', async () => {
     },
     walkOnAgent: async () => {
       order.push('walk');
-      return { kind: 'answered', value: {}, elapsedMs: 1 };
+      return { kind: 'answered', value: { walks: {}, startedAtMs: 0 }, elapsedMs: 1 };
     },
   });
   expect(order).toEqual(['commit', 'commit', 'walk', 'walk']);
@@ -89,7 +89,6 @@ test('every host fills before any walks, and all walk then', async () => {
     nodes.map(() => ({ status: 'verified', attempts: 2 })),
   );
   expect(new Set(world.released)).toEqual(new Set(nodes.map(({ uuid }) => uuid)));
-  expect(world.planned).toEqual(['miner']);
 }, 60_000);
 
 test('a wrong opening fails the GPU that gave it and no other', async () => {
@@ -132,9 +131,58 @@ test('a host that stays silent holds nobody up and is told so', async () => {
     commitOnAgent: async ({ nodes: group }) =>
       hostOf(group) === 'one' ? { kind: 'silent', detail: 'no answer' } : { kind: 'answered', value: {}, elapsedMs: 1 },
   });
-  expect(result).toMatchObject({ verified: 2, undecided: 2, ready: 1 });
-  expect(states.map(({ silentSinceMs }) => silentSinceMs !== null)).toEqual([true, true, false, false]);
-  expect(states.map(({ status }) => status)).toEqual(nodes.map(() => 'verified')); // the grace has only begun
+  expect(result).toMatchObject({ verified: 2, lost: 2, ready: 1 });
+  expect(states.map(({ status }) => status)).toEqual(['lost', 'lost', 'verified', 'verified']);
+}, 60_000);
+
+test('whoever is silent once it has committed has failed: silence would be a second chance', async () => {
+  const nodes = fleet();
+  const { states } = await sweep(nodes, {
+    walkOnAgent: async ({ nodes: group }) =>
+      hostOf(group) === 'one'
+        ? { kind: 'silent', detail: 'no answer' }
+        : { kind: 'answered', value: { walks: {}, startedAtMs: 0 }, elapsedMs: 1 },
+  });
+  expect(states.map(({ status }) => status)).toEqual(['failed', 'failed', 'verified', 'verified']);
+  expect(states[0]).toMatchObject({ reason: 'walk: no answer' });
+}, 60_000);
+
+test('walks that did not begin together prove nothing: one card might have served one after the other', async () => {
+  const { result, states } = await sweep(fleet(), {
+    walkOnAgent: async ({ nodes: group }) => ({
+      kind: 'answered',
+      value: { walks: {}, startedAtMs: hostOf(group) === 'one' ? 0 : 2001 },
+      elapsedMs: 1,
+    }),
+  });
+  expect(result).toMatchObject({ verified: 0, failed: 0, unclear: 4 });
+  expect(states.map(({ status, isUnclear }) => ({ status, isUnclear }))).toEqual(
+    states.map(() => ({ status: 'verified', isUnclear: true })),
+  );
+}, 60_000);
+
+test('a group that fills long after the others has missed the window and is lost', async () => {
+  const nodes = fleet();
+  const walked: string[] = [];
+  const late = Promise.withResolvers<void>();
+  const { result, states } = await sweep(
+    nodes,
+    {
+      commitOnAgent: async ({ nodes: group }) => {
+        if (hostOf(group) === 'two') await late.promise;
+        return { kind: 'answered', value: {}, elapsedMs: 1 };
+      },
+      walkOnAgent: async ({ nodes: group }) => {
+        walked.push(hostOf(group));
+        late.resolve();
+        return { kind: 'answered', value: { walks: {}, startedAtMs: 0 }, elapsedMs: 1 };
+      },
+    },
+    { readyWithinMs: 1500 },
+  );
+  expect(walked).toEqual(['one']);
+  expect(result).toMatchObject({ verified: 2, lost: 2, unclear: 0 });
+  expect(states.map(({ status }) => status)).toEqual(['verified', 'verified', 'lost', 'lost']);
 }, 60_000);
 
 test("the validator's own fault fails nobody, and nothing stays reserved", async () => {
@@ -144,7 +192,7 @@ test("the validator's own fault fails nobody, and nothing stays reserved", async
       throw ApplicationFailure.nonRetryable('worker died');
     },
   });
-  expect(result).toMatchObject({ verified: 0, failed: 0, undecided: 4 });
+  expect(result).toMatchObject({ verified: 0, failed: 0, unclear: 4 });
   expect(states.map(({ status }) => status)).toEqual(nodes.map(() => 'verified'));
   expect(new Set(world.released)).toEqual(new Set(nodes.map(({ uuid }) => uuid)));
 }, 60_000);
@@ -153,7 +201,6 @@ test('a miner whose GPUs are all busy is asked nothing, and its next moment is d
   const { result } = await sweep([]);
   expect(result).toMatchObject({ status: 'concluded', gpus: 0, groups: 0 });
   expect(world.proofs).toEqual([]);
-  expect(world.planned).toEqual(['miner']);
 }, 60_000);
 
 test('a cancelled sweep gives its GPUs back', async () => {
@@ -170,7 +217,7 @@ test('a cancelled sweep gives its GPUs back', async () => {
   const handle = await env.client.workflow.start(minerSweep, {
     workflowId: sweepWorkflowId(randomUUID()),
     taskQueue: TASK_QUEUES.validator,
-    args: [{ minerHotkey: 'miner', plugin: 'simulated' }],
+    args: [{ minerHotkeys: ['miner'], plugin: 'simulated' }],
   });
   await begun.promise;
   await handle.cancel();
@@ -180,11 +227,11 @@ test('a cancelled sweep gives its GPUs back', async () => {
 }, 60_000);
 
 test('each due miner gets a sweep; one that is under way is left alone', async () => {
-  const held = Promise.withResolvers<ProvableNode[]>();
+  const held = Promise.withResolvers<IdleNode[]>();
   const miners = [randomUUID(), randomUUID()];
   let reserved = 0;
   use({
-    dueMiners: async () => miners,
+    dueSweepsOf: async () => miners.map((each) => ({ minerHotkey: each, minerHotkeys: [each] })),
     reserveIdleNodes: async () => {
       reserved++;
       return held.promise;

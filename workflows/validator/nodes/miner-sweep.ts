@@ -1,4 +1,5 @@
 import {
+  allHandlersFinished,
   CancellationScope,
   condition,
   executeChild,
@@ -10,37 +11,47 @@ import {
   setHandler,
   upsertSearchAttributes,
   uuid4,
+  workflowInfo,
 } from '@temporalio/workflow';
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { groupsOf } from '../../domain/nodes/proof-groups.ts';
-import { nodeWorkflowId, sweepWorkflowId } from '../../ids.ts';
+import { nodeWorkflowId } from '../../ids.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import { outcomeOfGpu } from './gpu-outcomes.ts';
 import { groupProof } from './group-proof.ts';
 import {
   groupReady,
+  groupWalked,
   swept,
   sweepStatus,
   walkNow,
+  type IdleNode,
   type MinerSweepInput,
   type MinerSweepState,
-  type ProvableNode,
+  type SweptNode,
   type VerificationOutcome,
 } from './messages.ts';
+import { areTogether } from './verify-in-one-window.ts';
 
-const { reserveIdleNodes, releaseNodes, planNextSweep } = proxyActivities<SweepActivities>({
+const { reserveIdleNodes, releaseNodes, concludeNodes } = proxyActivities<SweepActivities>({
   startToCloseTimeout: '30 seconds',
+  retry: { initialInterval: '200 ms', maximumInterval: '10 seconds' },
 });
 
-/** A group that has not filled its memory by then walks without the others: its own limits have refused it long before. */
+/** A group's own limits have refused it long before: this is for queues that stand still. */
 const ALL_READY_MS = 240_000;
 
 /**
- * Proves every idle GPU of a miner in one window: all fill, then all walk at the same moment, so that no hardware answers for
+ * Proves every idle GPU of the miners in one window: all fill, then all walk at the same moment, so that no hardware answers for
  * two names and none lends its memory. A GPU in a sweep is not claimed; what an instance runs on is left alone. Each group of
- * one type on one host is a child; what came of each GPU is told to its `node/<uuid>`. Workflow id: `sweep/<hotkey>`.
+ * one type on one host is a child. What came of each GPU is in its row before it can be claimed again, and is told to its
+ * `node/<uuid>`. Workflow id: `sweep/<hotkey>`.
  */
-export async function minerSweep({ minerHotkey, plugin }: MinerSweepInput): Promise<MinerSweepState> {
+export async function minerSweep({
+  minerHotkeys,
+  plugin,
+  readyWithinMs = ALL_READY_MS,
+}: MinerSweepInput): Promise<MinerSweepState> {
   const sweepId = uuid4();
   const state: MinerSweepState = {
     status: 'reserving',
@@ -49,74 +60,94 @@ export async function minerSweep({ minerHotkey, plugin }: MinerSweepInput): Prom
     ready: 0,
     verified: 0,
     failed: 0,
-    undecided: 0,
+    lost: 0,
+    unclear: 0,
   };
   const ready = new Set<number>();
   const ended = new Set<number>();
+  const startedAtMs = new Map<number, number>();
+  const late = new Set<number>();
   const to = (status: MinerSweepState['status']): void => {
     state.status = status;
     upsertSearchAttributes([
-      { key: SEARCH_ATTRIBUTES.hotkey, value: minerHotkey },
+      { key: SEARCH_ATTRIBUTES.hotkey, value: minerHotkeys[0] ?? '' },
       { key: SEARCH_ATTRIBUTES.status, value: status },
     ]);
     setCurrentDetails(
       `${state.gpus} idle GPUs in ${state.groups} groups: ${status}, ${state.ready} groups have filled`,
     );
   };
+  const childId = (group: number): string => `${workflowInfo().workflowId}/${sweepId}/${group}`;
   setHandler(sweepStatus, () => state);
-  setHandler(groupReady, ({ group }) => {
+  setHandler(groupWalked, ({ group, startedAtMs: at }) => void startedAtMs.set(group, at));
+  setHandler(groupReady, async ({ group }) => {
     ready.add(group);
     state.ready = ready.size;
+    if (state.status !== 'walking') return;
+    late.add(group);
+    await tellGroup(group, { mayWalk: false });
   });
 
   to('reserving');
-  const nodes = await reserveIdleNodes({ minerHotkey, sweepId });
+  const nodes = await reserveIdleNodes({ minerHotkeys, sweepId });
   const groups = groupsOf(nodes);
   Object.assign(state, { gpus: nodes.length, groups: groups.length });
   try {
     to('filling');
-    const childId = (group: number): string => `${sweepWorkflowId(minerHotkey)}/${sweepId}/${group}`;
-    const children = groups.map((members, group) => prove(group, members, childId(group)));
-    await condition(() => groups.every((_, group) => ready.has(group) || ended.has(group)), ALL_READY_MS);
+    const children = groups.map((members, group) => prove(group, members));
+    await condition(() => groups.every((_, group) => ready.has(group) || ended.has(group)), readyWithinMs);
+    const onTime = [...ready].filter((group) => !ended.has(group));
     to('walking');
-    await Promise.all([...ready].filter((group) => !ended.has(group)).map((group) => tellToWalk(childId(group))));
+    await Promise.all(onTime.map((group) => tellGroup(group, { mayWalk: true })));
     await Promise.all(children);
   } finally {
     // Also after a cancel: reservations would outlive the sweep.
-    await CancellationScope.nonCancellable(async () => {
-      await releaseNodes({ sweepId, uuids: nodes.map(({ uuid }) => uuid) });
-      await planNextSweep({ minerHotkey, sweepId });
-    });
+    const uuids = nodes.map(({ uuid }) => uuid);
+    await CancellationScope.nonCancellable(() => releaseNodes({ sweepId, uuids }));
   }
+  await condition(allHandlersFinished);
   to('concluded');
-  log.info('sweep.concluded', { minerHotkey, sweepId, ...state });
+  log.info('sweep.concluded', { minerHotkeys, sweepId, ...state });
   return state;
 
-  async function prove(group: number, members: ProvableNode[], workflowId: string): Promise<void> {
+  async function prove(group: number, members: IdleNode[]): Promise<void> {
+    const [{ minerHotkey } = { minerHotkey: '' }] = members;
     let outcome: VerificationOutcome;
     try {
-      outcome = await executeChild(groupProof, { workflowId, args: [{ group, nodes: members, minerHotkey, plugin }] });
+      outcome = await executeChild(groupProof, {
+        workflowId: childId(group),
+        args: [{ group, nodes: members, minerHotkey, plugin }],
+      });
     } catch (err) {
       if (isCancellation(err)) throw err;
       outcome = { kind: 'unclear', reason: 'the proof of its group broke off' };
     }
     ended.add(group);
-    await releaseNodes({ sweepId, uuids: members.map(({ uuid }) => uuid) });
-    await Promise.all(members.map(({ uuid }) => tellNode(uuid, outcomeOfGpu(outcome, uuid, plugin))));
+    // What this group proved depends on when the others walked.
+    await condition(() => [...ready].every((each) => startedAtMs.has(each) || ended.has(each) || late.has(each)));
+    if (outcome.kind === 'verified' && !areTogether([...startedAtMs.values()]))
+      outcome = { kind: 'unclear', reason: 'the walks of this sweep did not begin together' };
+    const concluded = members.map(({ uuid, taskId }): SweptNode => ({
+      uuid,
+      taskId,
+      outcome: outcomeOfGpu(outcome, uuid, plugin),
+    }));
+    await concludeNodes({ sweepId, minerHotkey, nodes: concluded });
+    await Promise.all(concluded.map(tellNode));
   }
 
-  async function tellNode(uuid: string, outcome: VerificationOutcome): Promise<void> {
-    if (outcome.kind === 'verified') state.verified++;
-    else if (outcome.kind === 'failed') state.failed++;
-    else state.undecided++;
-    await getExternalWorkflowHandle(nodeWorkflowId(uuid))
-      .signal(swept, outcome)
-      .catch((err: unknown) => log.info('node.gone', { uuid, error: String(err) })); // deleted meanwhile
+  async function tellNode(node: SweptNode): Promise<void> {
+    state[COUNTED[node.outcome.kind]]++;
+    await getExternalWorkflowHandle(nodeWorkflowId(node.uuid))
+      .signal(swept, node)
+      .catch((err: unknown) => log.warn('node.not_told', { uuid: node.uuid, error: String(err) })); // deleted meanwhile
   }
 
-  async function tellToWalk(workflowId: string): Promise<void> {
-    await getExternalWorkflowHandle(workflowId)
-      .signal(walkNow)
-      .catch((err: unknown) => log.info('sweep.group_ended', { workflowId, error: String(err) }));
+  async function tellGroup(group: number, sign: { mayWalk: boolean }): Promise<void> {
+    await getExternalWorkflowHandle(childId(group))
+      .signal(walkNow, sign)
+      .catch((err: unknown) => log.info('sweep.group_ended', { group, error: String(err) }));
   }
 }
+
+const COUNTED = { verified: 'verified', failed: 'failed', silent: 'lost', unclear: 'unclear' } as const;

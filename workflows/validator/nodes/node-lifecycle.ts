@@ -13,6 +13,7 @@ import type { NodeActivities } from '../../../activities/validator/nodes/node-ac
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { REGISTRATION_MS } from '../../domain/nodes/node-rules.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
+import { TASK_QUEUES } from '../../task-queues.ts';
 import {
   deleteNode,
   nodeStatus,
@@ -26,35 +27,37 @@ import {
 } from './messages.ts';
 import { settledOf } from './verify-nodes.ts';
 
-const { lookUpNode, forgetNode, recordNodesVerified, recordNodesFailed } = proxyActivities<NodeActivities>({
+const { lookUpNode, forgetNode } = proxyActivities<NodeActivities>({
   startToCloseTimeout: '30 seconds',
   retry: { initialInterval: '200 ms', maximumInterval: '10 seconds' },
 });
 const { requestSweep } = proxyActivities<SweepActivities>({ startToCloseTimeout: '30 seconds' });
 const { askDeviceInfo } = proxyActivities<NodeActivities>({
-  startToCloseTimeout: '6 minutes', // 20 questions of 12 s
-  heartbeatTimeout: '30 seconds',
+  taskQueue: TASK_QUEUES.agents,
+  startToCloseTimeout: '30 seconds',
   retry: { maximumAttempts: 3 },
 });
 
-/** A sweep that has begun is over after this, slow groups included. */
+/** A sweep that was asked for has come and gone after this, slow groups included. */
 const SWEEP_MS = 600_000;
+/** Between two questions to an agent that has been away for long. */
+const LOST_RETRY_MS = 600_000;
+/** A minute after the first failure, then four times as long each time: others' GPUs are proven along with it. */
+const FIRST_RETRY_MS = 60_000;
 
 /**
  * Owns one GPU from its announcement to its deletion. After its registration it is proven only together with the miner's other
- * idle GPUs (`minerSweep`), never alone: two names of one piece of hardware would each pass alone. Between sweeps it asks a
- * silent agent whether it is back, and asks for a sweep when one is due. Workflow id: `node/<gpu uuid>`.
+ * idle GPUs (`minerSweep`, which writes the rows), never alone: two names of one piece of hardware would each pass alone. Between
+ * sweeps it asks a lost agent whether it is back, and asks for a sweep when one is due. Workflow id: `node/<gpu uuid>`.
  */
 export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
   const { node, taskId, minerHotkey, policy } = input;
-  const uuids = [node.uuid];
   const state: NodeState = input.resume ?? {
     status: 'announced',
     reason: null,
     attempts: 0,
     failures: 0,
     lastVerifiedAtMs: null,
-    silentSinceMs: null,
     isUnclear: false,
     proof: null,
   };
@@ -78,7 +81,9 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
 
   setHandler(nodeStatus, () => state);
   setHandler(proofConcluded, (outcome) => void (inbox.registration ??= outcome));
-  setHandler(swept, (outcome) => void inbox.swept.push(outcome));
+  setHandler(swept, ({ taskId: proven, outcome }) => {
+    if (proven === taskId) inbox.swept.push(outcome); // not of a registration before this one
+  });
   setHandler(verifyNow, () => void (inbox.wantsSweep = true));
   setHandler(deleteNode, async (request) => {
     await forgetNode({ uuid: node.uuid, minerHotkey, by: request.minerHotkey });
@@ -92,7 +97,7 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
     patienceMs = null;
     const outcome = inbox.swept.shift();
     if (isDeleted()) break;
-    if (outcome) await take(outcome);
+    if (outcome) note(outcome);
     else await lookAfter();
     if (workflowInfo().continueAsNewSuggested && !isDeleted() && inbox.swept.length === 0) {
       await condition(allHandlersFinished);
@@ -119,27 +124,23 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
   /** How long nothing may be heard before this looks after itself. */
   function waitMs(): number {
     if (patienceMs !== null) return patienceMs;
-    if (state.status === 'lost' || state.isUnclear) return policy.lostRetryEveryMs;
-    if (state.silentSinceMs !== null) return policy.retryEveryMs;
-    return state.status === 'verified' ? 2 * policy.reverifyEveryMs : backoffMs(); // past the latest moment of a sweep
+    if (state.status === 'lost') return Math.min(policy.retryEveryMs * 2 ** state.failures, LOST_RETRY_MS);
+    return state.status === 'verified' && !state.isUnclear ? 4 * policy.reverifyEveryMs : backoffMs(); // past the latest sweep drawn
   }
   /** A GPU that cannot pass must not have all the others of its miner proven over and over. */
   function backoffMs(): number {
-    return Math.min(policy.lostRetryEveryMs * 2 ** Math.max(0, state.failures - 1), policy.reverifyEveryMs);
+    return Math.min(FIRST_RETRY_MS * 4 ** Math.max(0, state.failures - 1), policy.reverifyEveryMs);
   }
 
-  /** No sweep has spoken: an agent that was silent is asked whether it is there, everything else is a matter for a sweep. */
+  /** No sweep has spoken: a lost agent is asked whether it is there, everything else is a matter for a sweep. */
   async function lookAfter(): Promise<void> {
     const asked = inbox.wantsSweep;
     inbox.wantsSweep = false;
     const row = await lookUpNode({ uuid: node.uuid, taskId, minerHotkey });
     if (row.status === 'gone') return to('deleted', 'its row is gone');
-    if (row.instanceId) return void (state.silentSinceMs = null); // who serves is looked after by the instance
-    let withinMs = asked ? 0 : policy.retryEveryMs;
-    if (state.silentSinceMs !== null && !asked) {
-      if (!(await isBack())) return;
-      withinMs = state.status === 'lost' ? backoffMs() : policy.silenceGraceMs;
-    }
+    if (row.instanceId) return; // who serves is looked after by the instance
+    if (state.status === 'lost' && !asked && !(await isBack())) return;
+    const withinMs = asked ? 0 : state.status === 'lost' ? backoffMs() : policy.retryEveryMs;
     await requestSweep({ minerHotkey, withinMs });
     patienceMs = withinMs + SWEEP_MS;
   }
@@ -148,7 +149,7 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
     try {
       const told = await askDeviceInfo({ nodes: [node], minerHotkey });
       if (told.kind === 'answered') return true;
-      await take({ kind: 'silent', reason: `device info: ${told.detail}` });
+      state.failures++; // asked less often
     } catch (err) {
       if (isCancellation(err)) throw err;
       log.warn('node.not_asked', { uuid: node.uuid, error: String(err) });
@@ -156,42 +157,13 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
     return false;
   }
 
-  async function take(outcome: VerificationOutcome): Promise<void> {
+  /** Silence in a sweep is a loss at once: whoever talks but does not prove would otherwise stay claimable. */
+  function note(outcome: VerificationOutcome): void {
     state.isUnclear = outcome.kind === 'unclear'; // try again soon; our own fault never costs the GPU its state
-    switch (outcome.kind) {
-      case 'unclear':
-        break;
-      case 'silent':
-        // It stays silent until a whole proof comes: one that talks but does not prove is no better than one that is gone.
-        state.silentSinceMs ??= Date.now();
-        if (Date.now() - state.silentSinceMs < policy.silenceGraceMs || ['lost', 'failed'].includes(state.status))
-          break;
-        await recordNodesFailed({ taskId, minerHotkey, uuids, status: 'lost', error: outcome.reason, summary: null });
-        state.failures++;
-        to('lost', outcome.reason);
-        break;
-      case 'verified':
-        await recordNodesVerified({ taskId, uuids, minerHotkey, summary: outcome.summary });
-        note(outcome);
-        break;
-      case 'failed':
-        await recordNodesFailed({
-          taskId,
-          minerHotkey,
-          uuids,
-          status: 'failed',
-          error: outcome.reason,
-          summary: outcome.summary,
-        });
-        note(outcome);
-        break;
-    }
-  }
-
-  function note(outcome: Extract<VerificationOutcome, { kind: 'verified' | 'failed' }>): void {
-    state.silentSinceMs = null;
+    if (outcome.kind === 'unclear') return;
     state.attempts++;
-    state.failures = outcome.kind === 'failed' ? state.failures + 1 : 0;
+    state.failures = outcome.kind === 'verified' ? 0 : state.failures + 1;
+    if (outcome.kind === 'silent') return to('lost', outcome.reason);
     if (outcome.summary)
       state.proof = { ...outcome.summary, gpus: outcome.summary.gpus.filter(({ gpuUuid }) => gpuUuid === node.uuid) };
     if (outcome.kind === 'verified') state.lastVerifiedAtMs = outcome.atMs;

@@ -2,28 +2,40 @@ import { condition } from '@temporalio/workflow';
 import { groupsOf } from '../../domain/nodes/proof-groups.ts';
 import type { ProofSummary } from '../../domain/proof/plugin.ts';
 import type { VerificationOutcome } from './messages.ts';
-import { verifyNodes, type VerifyNodes } from './verify-nodes.ts';
+import { MAX_START_SPREAD_MS, verifyNodes, type ProofWindow, type VerifyNodes } from './verify-nodes.ts';
 
 /** A few GPUs wherever they stand: all fill, then all walk, so that none lends its memory to another. One outcome for all. */
-export async function verifyInOneWindow(input: Omit<VerifyNodes, 'committed'>): Promise<VerificationOutcome> {
+export async function verifyInOneWindow(input: Omit<VerifyNodes, 'window'>): Promise<VerificationOutcome> {
   const groups = groupsOf(input.nodes);
-  let filling = groups.length;
+  const [filling, walking] = [new Set(groups.keys()), new Set(groups.keys())];
+  const starts: number[] = [];
   const outcomes = await Promise.all(
-    groups.map(async (nodes) => {
-      let isFilling = true;
-      const filled = (): void => {
-        if (isFilling) filling--;
-        isFilling = false;
+    groups.map(async (nodes, group) => {
+      const window: ProofWindow = {
+        filled: async () => {
+          filling.delete(group);
+          await condition(() => filling.size === 0);
+          return true;
+        },
+        walked: async (startedAtMs) => {
+          starts.push(startedAtMs);
+          walking.delete(group);
+          await condition(() => walking.size === 0);
+          return areTogether(starts);
+        },
       };
-      const committed = async (): Promise<void> => {
-        filled();
-        await condition(() => filling === 0);
-      };
-      return verifyNodes({ ...input, nodes, committed }).finally(filled); // one that fails holds nobody up
+      // one that fails holds nobody up
+      return verifyNodes({ ...input, nodes, window }).finally(() => {
+        filling.delete(group);
+        walking.delete(group);
+      });
     }),
   );
   return mergedOutcome(outcomes);
 }
+
+export const areTogether = (starts: readonly number[]): boolean =>
+  starts.length < 2 || Math.max(...starts) - Math.min(...starts) <= MAX_START_SPREAD_MS;
 
 /** Verified when all are; else what speaks loudest: wrong, silent, unclear. */
 export function mergedOutcome(outcomes: readonly VerificationOutcome[]): VerificationOutcome {

@@ -28,21 +28,27 @@ const { verifyProof } = proxyActivities<ProofVerificationActivities>({
   heartbeatTimeout: '30 seconds',
   scheduleToCloseTimeout: '30 minutes',
 });
-const { askDeviceInfo, openOnAgent } = proxyActivities<NodeActivities>({
-  startToCloseTimeout: '15 minutes', // 20 challenges of 12 s; openings of 16 GPUs, 15 MB each, over a slow line
-  heartbeatTimeout: '30 seconds',
-  retry: { maximumAttempts: 3 },
-});
-const { releaseAgent } = proxyActivities<NodeActivities>({
+const { askDeviceInfo, releaseAgent } = proxyActivities<NodeActivities>({
+  taskQueue: TASK_QUEUES.agents,
   startToCloseTimeout: '30 seconds',
   retry: { maximumAttempts: 3 },
 });
+const { openOnAgent } = proxyActivities<NodeActivities>({
+  taskQueue: TASK_QUEUES.openings,
+  startToCloseTimeout: '12 minutes', // longer than the agent may take: what runs out is its time, not ours
+  heartbeatTimeout: '30 seconds',
+  retry: { maximumAttempts: 3 },
+});
+/** One GPU's openings are up to 16 MiB; a slow line takes this long for them. */
+const OPEN_MS = 60_000;
+const OPEN_GPU_MS = 20_000;
 
 /** Slower than the limit is refused; the line gets this much more to say so. */
 const LINE_MS = 15_000;
 /** A timed step is never repeated within a proof: a second answer could be prepared while the first one "was lost". */
 const timed = (limitMs: number) =>
   proxyActivities<NodeActivities>({
+    taskQueue: TASK_QUEUES.agents,
     startToCloseTimeout: limitMs + 2 * LINE_MS,
     heartbeatTimeout: '30 seconds',
     retry: { maximumAttempts: 1 },
@@ -53,9 +59,19 @@ export interface VerifyNodes {
   minerHotkey: string;
   plugin: NodePolicy['plugin'];
   configId: string;
-  /** called when every GPU has committed; the walk begins when it resolves */
-  committed?: () => Promise<void>;
+  window: ProofWindow;
 }
+
+/** What several proofs do at the same time. */
+export interface ProofWindow {
+  /** All GPUs have committed: the walk begins when this resolves. False: the others have gone ahead. */
+  filled: () => Promise<boolean>;
+  /** The walk has begun at `startedAtMs`, and ended. False: it was not at the same time as the others. */
+  walked: (startedAtMs: number) => Promise<boolean>;
+}
+
+/** Walks that begin further apart than this prove too little: one card might serve one after the other. */
+export const MAX_START_SPREAD_MS = 2000;
 
 /** One proof of GPUs of one type behind one agent, which fill and walk simultaneously. Faults are outcomes. */
 export async function verifyNodes(input: VerifyNodes): Promise<VerificationOutcome> {
@@ -102,7 +118,7 @@ async function askAgents(session: ProofSession, input: VerifyNodes): Promise<Ope
   const { nodes, minerHotkey, configId } = input;
   const agents = { nodes, minerHotkey, session: uuid4() };
   try {
-    return await converse(session, agents, input.committed);
+    return await converse(session, agents, input.window);
   } finally {
     await CancellationScope.nonCancellable(() => releaseAgent(agents)).catch((err: unknown) => {
       log.info('node.agent_not_released', { configId, error: String(err) }); // it expires by itself
@@ -113,7 +129,7 @@ async function askAgents(session: ProofSession, input: VerifyNodes): Promise<Ope
 async function converse(
   begun: ProofSession,
   agents: OnAgent,
-  committedAll?: () => Promise<void>,
+  window: ProofWindow,
 ): Promise<Opened | VerificationOutcome> {
   const fillLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.fillLimitMs));
   const walkLimitMs = Math.max(...begun.challenges.map(({ profile }) => profile.walkLimitMs));
@@ -125,17 +141,25 @@ async function converse(
   });
   if (committed.kind !== 'answered') return unanswered('commit', committed);
   const waiting = await acceptCommit({ session: begun, roots: committed.value, elapsedMs: committed.elapsedMs });
-  await committedAll?.();
+  if (!(await window.filled())) return { kind: 'silent', reason: 'commit: the other GPUs were ready long before' };
 
   const walked = await timed(walkLimitMs).walkOnAgent({
     ...agents,
     nonce2: waiting.nonce2 ?? '',
     withinMs: walkLimitMs + LINE_MS,
   });
-  if (walked.kind !== 'answered') return unanswered('walk', walked);
-  const sampled = await acceptWalk({ session: waiting, walks: walked.value, elapsedMs: walked.elapsedMs });
+  // Silence would be a second chance, with hardware fetched meanwhile.
+  if (walked.kind !== 'answered') return failed(`walk: ${walked.detail}`);
+  const { walks, startedAtMs } = walked.value;
+  const sampled = await acceptWalk({ session: waiting, walks, elapsedMs: walked.elapsedMs });
+  if (!(await window.walked(startedAtMs)))
+    return { kind: 'unclear', reason: 'the walks of this window did not begin together' };
 
-  const opened = await openOnAgent({ ...agents, samples: sampled.samples ?? {} });
+  const opened = await openOnAgent({
+    ...agents,
+    samples: sampled.samples ?? {},
+    budgetMs: OPEN_MS + OPEN_GPU_MS * agents.nodes.length,
+  });
   // Whoever stays silent once the samples are known would otherwise get other ones.
   if (opened.kind !== 'answered') return failed(`open: ${opened.detail}`);
   return {
