@@ -11,6 +11,19 @@ const blobs = new BlobStore({
 });
 afterAll(() => blobs.close());
 
+test('a put sends the bytes it was given: it makes no second copy of them', async () => {
+  const key = `put-${randomUUID()}`;
+  const whole = new Uint8Array(32 * 1024 ** 2).fill(7);
+  const bytes = whole.subarray(1, -1);
+  const before = process.memoryUsage().arrayBuffers;
+  const stored = blobs.put(key, bytes);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(bytes.length / 2);
+  expect(await stored).toMatchObject({ key, sizeBytes: bytes.length });
+  const got = await blobs.get(key);
+  expect(got?.equals(bytes)).toBe(true);
+  await blobs.delete(key);
+});
+
 test('a list has every object under its prefix, past one page too, and none beside it', async () => {
   const prefix = `list-${randomUUID()}`;
   const keys = Array.from({ length: 1005 }, (_, index) => `${prefix}/${index % 2 ? 'a' : 'b/c'}/${index}`);

@@ -46,7 +46,9 @@ export class BlobStore {
   }
 
   async put(key: string, body: Uint8Array | string, contentType = 'application/octet-stream'): Promise<BlobRef> {
-    const bytes = Buffer.from(body);
+    // A view where bytes came: an upload is in memory once.
+    const bytes =
+      typeof body === 'string' ? Buffer.from(body) : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
     await this.#client.send(
       new PutObjectCommand({ Bucket: this.#bucket, Key: key, Body: bytes, ContentType: contentType }),
     );

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger, Runtime } from '@temporalio/worker';
-import { MAX_OPENINGS_BYTES, type ProofVerdict } from '../../../workflows/domain/proof/plugin.ts';
+import type { ProofVerdict } from '../../../workflows/domain/proof/plugin.ts';
+import { openingsBytesAtMost } from '../../../workflows/domain/proof/profile-rows.ts';
+import { PROFILES } from '../../../workflows/domain/proof/profiles.ts';
 import { createGravalClient } from '../../clients/graval.ts';
 import { createProofSessionActivities } from './proof-session-activities.ts';
 import { createProofVerificationActivities } from './proof-verification-activities.ts';
@@ -98,18 +100,19 @@ async function bent(
     input: { session, openings: bytes ? { ...rest, [GPU_A]: await blobs.putByContent('proofs', bytes) } : rest },
   };
 }
+const AT_MOST = openingsBytesAtMost(PROFILES['tiny-b']);
 const flipped = (bytes: Buffer): Buffer => Buffer.from(bytes.map((byte, at) => (at === 0 ? byte ^ 1 : byte)));
 
 test.each<[string, string, boolean, Parameters<typeof bent>[0]]>([
   ['a flipped bit', 'fill_row_not_committed', true, flipped],
-  ['a byte short', 'openings_malformed', true, (bytes) => bytes.subarray(1)],
-  ['a byte more', 'openings_malformed', true, (bytes) => Buffer.concat([bytes, Buffer.alloc(1)])],
-  ['empty', 'openings_malformed', true, () => Buffer.alloc(0)],
+  ['a byte short', 'openings_malformed', false, (bytes) => bytes.subarray(1)],
+  ['a byte more', 'openings_malformed', false, (bytes) => Buffer.concat([bytes, Buffer.alloc(1)])],
+  ['empty', 'openings_malformed', false, () => Buffer.alloc(0)],
   ["the other GPU's", 'fill_row_not_committed', true, (_bytes, other) => other],
   ['missing', 'openings_malformed', false, () => null],
-  ['more than any proof has', 'openings_malformed', false, () => Buffer.alloc(MAX_OPENINGS_BYTES + 1)],
+  ['more than its profile can have', 'openings_malformed', false, () => Buffer.alloc(AT_MOST + 1)],
 ])(
-  'openings with %s: refused as a value, kept as evidence, and the other GPU still judged',
+  'openings with %s: refused as a value, kept where they are evidence, and the other GPU still judged',
   async (_, reason, isKept, bend) => {
     const { blobs, input } = await bent(bend);
     const verdict = await verify(blobs, input);
@@ -121,9 +124,39 @@ test.each<[string, string, boolean, Parameters<typeof bent>[0]]>([
       expect.objectContaining({ gpuUuid: GPU_B, verified: true }),
     ]);
     if (mine?.verified === false) expect([reason, 'openings_malformed']).toContain(mine.reason);
-    expect(blobs.objects.has(mine?.record?.key ?? '')).toBe(isKept);
+    expect(blobs.objects.has(mine?.record?.key ?? '')).toBe(
+      isKept && !(mine?.verified === false && mine.reason === 'openings_malformed'),
+    );
   },
 );
+
+test('of more bytes than a proof of its profile has the verifier keeps and sees none', async () => {
+  const { blobs, input } = await bent(() => Buffer.alloc(AT_MOST + 1));
+  const checked: number[] = [];
+  const verifier: ProofVerifier = {
+    name: 'typescript',
+    start: () => ({
+      verify: async (_challenge, { openings }) => {
+        checked.push(openings.length);
+        return { verified: true, samplesChecked: 1 };
+      },
+      close: async () => {},
+    }),
+  };
+  expect(await verify(blobs, input, { verifier })).toMatchObject({ verified: false, reason: 'openings_malformed' });
+  expect(checked).toEqual([expect.any(Number)]); // of GPU B
+});
+
+test('openings are dropped, and again is no error', async () => {
+  const blobs = new Blobs();
+  const { openings } = await proven(blobs);
+  const keys = Object.values(openings).map(({ key }) => key);
+  const { dropOpenings } = createProofVerificationActivities({ blobs });
+  for (let run = 0; run < 2; run++) {
+    await new MockActivityEnvironment().run(dropOpenings, { keys });
+    expect([...blobs.objects.keys()]).toEqual([]);
+  }
+});
 
 test('bytes that are not the received ones are a fault of the store, not a verdict', async () => {
   const blobs = new Blobs();

@@ -3,8 +3,10 @@ import { hexToBytes } from '@noble/hashes/utils.js';
 import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
 import { isHash } from '../../../workflows/domain/proof/bytes.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
+import { openingsBytesAtMost } from '../../../workflows/domain/proof/profile-rows.ts';
 import { isSoundBinding, isSoundProfile, seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
 import type {
+  OpeningsActivities,
   ProofFileRef,
   ProofSession,
   ProofVerdict,
@@ -18,7 +20,7 @@ import { TYPESCRIPT_VERIFIER, type ProofVerifier, type VerifierSession } from '.
 import { receivedOpenings } from './received-openings.ts';
 
 export interface ProofVerificationDeps {
-  blobs: Pick<BlobStore, 'stream' | 'putByContent'>;
+  blobs: Pick<BlobStore, 'stream' | 'putByContent' | 'delete'>;
   verifier?: ProofVerifier;
 }
 
@@ -31,7 +33,7 @@ const BEAT_MS = 5_000;
 export function createProofVerificationActivities({
   blobs,
   verifier = TYPESCRIPT_VERIFIER,
-}: ProofVerificationDeps): ProofVerificationActivities {
+}: ProofVerificationDeps): ProofVerificationActivities & OpeningsActivities {
   return {
     async verifyProof({ session, openings }): Promise<ProofVerdict> {
       if (session.plugin === 'none') return { verified: true, trustLevel: 'none', verdicts: [] };
@@ -51,7 +53,8 @@ export function createProofVerificationActivities({
           await setImmediate(); // a GPU's samples are one burst of arithmetic: let heartbeats out between them
           cancelled.throwIfAborted();
           const ref = ownOf(openings, challenge.binding.gpuUuid);
-          const received = ref ? await receivedOpenings(blobs, ref, cancelled) : null;
+          const limitBytes = openingsBytesAtMost(challenge.profile);
+          const received = ref ? await receivedOpenings(blobs, ref, limitBytes, cancelled) : null;
           verdicts.push(await verdictOnGpu(checker, blobs, session, challenge, received));
           heartbeat({ verdicts });
         }
@@ -65,10 +68,15 @@ export function createProofVerificationActivities({
       }
       return verdictOf(session, verdicts);
     },
+
+    async dropOpenings({ keys }): Promise<void> {
+      await Promise.all(keys.map((key) => blobs.delete(key)));
+    },
   };
 }
 
-/** The verdict and, where there is a whole proof to look at, its file: of a refused one too, as evidence. */
+/** The verdict and, where there is a whole proof to look at, its file: of a refused one too, as evidence. Bytes of the wrong number
+ * are evidence of nothing: they are not kept. */
 async function verdictOnGpu(
   checker: VerifierSession,
   blobs: ProofVerificationDeps['blobs'],
@@ -80,6 +88,8 @@ async function verdictOnGpu(
   const proof = proofOf(session, challenge, openings);
   if (typeof proof === 'string') return { gpuUuid, verified: false, reason: proof, record: null };
   const verdict: GravalVerdict = await checker.verify(challenge, proof);
+  if (!verdict.verified && verdict.reason === 'openings_malformed')
+    return { gpuUuid, verified: false, reason: verdict.reason, record: null };
   const record: ProofFileRef = await blobs.putByContent(PROOF_FILES, writeProofFile(proof));
   return verdict.verified
     ? { gpuUuid, verified: true, samplesChecked: verdict.samplesChecked, record }

@@ -3,7 +3,7 @@ import { createServer, request as httpRequest, type IncomingMessage } from 'node
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, expect, jest, test } from '@jest/globals';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import { refusalInterceptor } from '../../../activities/refusal-interceptor.ts';
@@ -20,7 +20,8 @@ import { insertChute, insertNode, TEST_CERTIFICATE } from '../../../workers/test
 import { PROFILES } from '../../../workflows/domain/proof/profiles.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
 import { openingsToBinary } from '../../../workflows/domain/proof/openings-binary.ts';
-import { MAX_OPENINGS_BYTES, type ProofPluginName } from '../../../workflows/domain/proof/plugin.ts';
+import type { ProofPluginName } from '../../../workflows/domain/proof/plugin.ts';
+import { openingsBytesAtMost } from '../../../workflows/domain/proof/profile-rows.ts';
 import { seedOf } from '../../../workflows/domain/proof/povw-hashes.ts';
 import { createProver } from '../../../workflows/domain/proof/prover.ts';
 import { openSessionSecret } from '../../../workflows/domain/protocol/sealed-secret.ts';
@@ -445,7 +446,9 @@ test('openings come one GPU at a time, after the walk, of GPUs of the launch, ea
   expect((await put1(bytes, other)).status).toBe(404);
   expect((await put1(bytes, launch.gpu.toUpperCase())).status).toBe(422);
   expect((await put1(new Uint8Array())).status).toBe(400);
-  expect((await put1(new Uint8Array(MAX_OPENINGS_BYTES + 1))).status).toBe(413);
+  const atMost = openingsBytesAtMost(launch.challenge.profile);
+  expect(launch.openings.length).toBeLessThanOrEqual(atMost);
+  expect((await put1(new Uint8Array(atMost + 1))).status).toBe(413);
 
   const finish = (openings?: Record<string, string>) =>
     ask(launch.u, { method: 'PUT', token: launch.token, json: openings ? { canopy: { openings } } : {} });
@@ -476,22 +479,82 @@ test('openings come one GPU at a time, after the walk, of GPUs of the launch, ea
 
 test('one GPU has one body under way', async () => {
   const { gpu, token, u, openings } = await walked();
-  const finishing: (() => void)[] = [];
-  const upload = () => {
-    const body = new ReadableStream<Uint8Array>({
-      async start(controller) {
-        controller.enqueue(openings.subarray(0, 10));
-        await new Promise<void>((resolve) => finishing.push(resolve));
-        controller.enqueue(openings.subarray(10));
-        controller.close();
-      },
-    });
-    return ask(`${u}/povw/openings/${gpu}`, { method: 'PUT', token, body, duplex: 'half' });
-  };
-  const uploads = [upload(), upload()];
-  expect((await Promise.race(uploads)).status).toBe(429); // neither has its whole body: only a refusal comes now
-  for (const finish of finishing) finish();
-  expect((await Promise.all(uploads)).map(({ status }) => status)).toEqual(expect.arrayContaining([200, 429]));
+  const uploads = [1, 2].map(() => halfSent(`${u}/povw/openings/${gpu}`, token, openings));
+  const refused = await Promise.race(uploads.map(({ answer }) => answer)); // neither has its whole body: only a refusal comes now
+  expect(refused.status).toBe(429);
+  for (const { finish } of uploads) finish();
+  const statuses = (await Promise.all(uploads.map(({ answer }) => answer))).map(({ status }) => status);
+  expect(statuses).toEqual(expect.arrayContaining([200, 429]));
+}, 60_000);
+
+test.each([
+  ['one miner has four uploads under way', 4, true],
+  ['all miners together have eight', 8, false],
+])(
+  '%s: the next is told to try again, and is heard when one has ended',
+  async (_, places, ofOneMiner) => {
+    const launches: Awaited<ReturnType<typeof walked>>[] = [];
+    while (launches.length <= places) launches.push(await walked());
+    if (ofOneMiner) {
+      const ofOne = launches.map(({ configId }) => configId);
+      await database.knex('launch_configs').whereIn('config_id', ofOne).update({ miner_hotkey: 'one' });
+    }
+    const uploads = launches.map(({ gpu, token, u, openings }) =>
+      halfSent(`${u}/povw/openings/${gpu}`, token, openings),
+    );
+    const refused = await Promise.race(uploads.map(({ answer }) => answer)); // none has its whole body: only a refusal comes now
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '5']);
+    for (const { finish } of uploads) finish();
+    const statuses = (await Promise.all(uploads.map(({ answer }) => answer))).map(({ status }) => status);
+    expect(statuses.filter((status) => status === 200)).toHaveLength(places);
+    const again = launches[statuses.indexOf(429)];
+    if (!again) throw new Error('one was refused');
+    expect((await put(again.u, again.gpu, again.token, new Uint8Array(again.openings))).status).toBe(200);
+  },
+  60_000,
+);
+
+/** An upload whose second half waits for `finish`. */
+function halfSent(path: string, token: string, bytes: Uint8Array): { answer: Promise<Response>; finish: () => void } {
+  let finish = (): void => {};
+  const body = new ReadableStream<Uint8Array>({
+    async start(controller) {
+      controller.enqueue(bytes.subarray(0, 10));
+      await new Promise<void>((resolve) => (finish = resolve));
+      controller.enqueue(bytes.subarray(10));
+      controller.close();
+    },
+  });
+  const init: Ask = { method: 'PUT', headers: { authorization: token }, body, duplex: 'half' };
+  return { answer: fetch(`${url}${path}`, init), finish: () => finish() };
+}
+
+test('openings that are stored are neither announced nor stored again, and a finished launch takes no others', async () => {
+  const { configId, gpu, instanceId, token, u, openings } = await walked();
+  const bytes = new Uint8Array(openings);
+  const put1 = () => put(u, gpu, token, bytes);
+  const stored = jest.spyOn(deps.blobs, 'put');
+  try {
+    const puts = (): number => stored.mock.calls.filter(([key]) => key.startsWith(`proofs/${configId}/`)).length;
+    const updates = async (): Promise<number> => {
+      const { events } = await env.client.workflow.getHandle(instanceWorkflowId(instanceId)).fetchHistory();
+      return (events ?? []).filter((event) => event.workflowExecutionUpdateAcceptedEventAttributes).length;
+    };
+    const first = await put1();
+    const before = await updates();
+    expect([first.status, puts()]).toEqual([200, 1]);
+    expect(await put1()).toEqual(first);
+    expect((await put(u, gpu, token, new Uint8Array([1]))).status).toBe(409);
+    expect([await updates(), puts()]).toEqual([before, 1]);
+    const json = { canopy: { openings: { [gpu]: sha256(bytes) } } };
+    expect((await ask(u, { method: 'PUT', token, json })).status).toBe(200);
+    const finished = await updates();
+    expect(await put1()).toEqual(first);
+    expect((await put(u, gpu, token, new Uint8Array([1]))).status).toBe(400);
+    expect([await updates(), puts()]).toEqual([finished, 1]);
+  } finally {
+    stored.mockRestore();
+  }
 }, 60_000);
 
 test('anybody reads the recorded proof of an instance, accepted or refused, and what its S is made of', async () => {

@@ -88,11 +88,20 @@ export interface ProofSessionActivities {
   }) => Promise<ProofSession>;
 }
 
-/** By GPU uuid, where its openings lie as the prover sent them: docs/proof.md "Binary openings", at most `MAX_OPENINGS_BYTES`. */
+/** By GPU uuid, where its openings lie as the prover sent them: docs/proof.md "Binary openings", at `openingsKey`. */
 export type OpeningsRefs = Record<string, { key: string; sha256: string }>;
 
-/** 15 MB at 80 GB size with 128 samples each (docs/proof.md "Measurements"), and a little room. */
+/** Of one conversation alone: bytes that two of them share would be dropped by the one while the other still looks at them. */
+export const openingsKey = (configId: string, sha256: string): string => `proofs/${configId}/${sha256}`;
+
+/** For any profile: 15 MB at 80 GB size with 128 samples each (docs/proof.md "Measurements"), and a little room. A GPU's own limit
+ * is `openingsBytesAtMost` of its profile. */
 export const MAX_OPENINGS_BYTES = 16 * 1024 ** 2;
+
+/** Queue `gpu`. The caller has the verdict in its history by then, and its record has the bytes; what is gone already is no error. */
+export interface OpeningsActivities {
+  dropOpenings: (input: { keys: string[] }) => Promise<void>;
+}
 
 /** Queue `gpu`: recomputes the openings; heartbeats per GPU and resumes after the last one it finished. `verdicts` has every GPU,
  * also after one that is refused. A GPU without openings is refused with `openings_malformed`. */

@@ -1,6 +1,11 @@
 import { expect, test } from '@jest/globals';
+import { drawSamples } from './draw-samples.ts';
+import { openingsToBinary } from './openings-binary.ts';
 import { MAX_OPENINGS_BYTES } from './plugin.ts';
+import { seedOf } from './povw-hashes.ts';
 import { chooseProfile, openingsBytesAtMost, rowFault, type ProfileRow } from './profile-rows.ts';
+import { PROFILES } from './profiles.ts';
+import { createProver } from './prover.ts';
 
 const measured = {
   card: 'NVIDIA H100',
@@ -25,6 +30,16 @@ const row = (over: Partial<ProfileRow> = {}): ProfileRow => ({
   measured,
   ...over,
 });
+
+const binding = {
+  validatorNonce: '00'.repeat(32),
+  configId: 'config',
+  minerHotkey: 'miner',
+  gpuUuid: 'a'.repeat(32),
+  gpuType: 'h100',
+  vramBytes: 80e9,
+  transportPublicKey: '00'.repeat(32),
+};
 
 test.each([
   ['a measured row', row(), false, true],
@@ -61,6 +76,18 @@ test.each<[string, Partial<ProfileRow>, keyof ProfileRow | null]>([
   ['a walk that never reaches the last block', { steps: 283 }, 'steps'],
   ['openings larger than one request', { fillSamples: 256 }, 'walkSamples'],
 ])('%s', (_, over, field) => expect(rowFault(row(over))?.field ?? null).toBe(field));
+
+test.each(Object.values(PROFILES))('honest openings of $name are never more than they can be', (profile) => {
+  const prover = createProver({ binding, profile });
+  prover.commit();
+  prover.walk('00'.repeat(32));
+  for (let round = 0; round < 20; round++) {
+    const samples = drawSamples(profile, new Uint8Array(32).fill(round));
+    const bytes = openingsToBinary({ profile, seed: seedOf(binding), samples }, prover.open(samples));
+    expect(bytes).not.toBeNull();
+    expect(bytes?.length).toBeLessThanOrEqual(openingsBytesAtMost(profile));
+  }
+});
 
 test('128 samples of an 80 GB card fit one request, as measured: 13 MB', () => {
   const bytes = openingsBytesAtMost(row());

@@ -66,8 +66,15 @@ export function rowFault(row: ProfileRow): RowFault | null {
   return null;
 }
 
-/** Binary openings with every path at its longest (docs/proof.md "Binary openings"). */
-export function openingsBytesAtMost({ n, k, blocks, steps, fillSamples, walkSamples }: ProfileRow): number {
+/** Binary openings with every path at its longest (docs/proof.md "Binary openings"): what one GPU of this profile may send. */
+export function openingsBytesAtMost({
+  n,
+  k,
+  blocks,
+  steps,
+  fillSamples,
+  walkSamples,
+}: Omit<PovwProfile, 'name' | 'fillLimitMs' | 'walkLimitMs'>): number {
   const path = (leaves: number): number => 32 * Math.ceil(Math.log2(leaves));
   const row = n + path(n) + path(blocks);
   const trace = n + path(k) + path(steps + 1);

@@ -27,6 +27,7 @@ export class Blobs {
     this.objects.set(`${prefix}/${sha256}`, bytes);
     return { key: `${prefix}/${sha256}`, sha256, sizeBytes: bytes.length };
   };
+  delete = async (key: string): Promise<void> => void this.objects.delete(key);
   stream = async (key: string): Promise<Readable | null> => {
     this.streamed.push(key);
     const bytes = this.objects.get(key);
