@@ -20,6 +20,7 @@ import { createSweepActivities } from '../activities/validator/nodes/sweep-activ
 import { profilesOf } from '../activities/validator/proof/choose-profile.ts';
 import { loadProfileTable } from '../activities/validator/proof/profile-table.ts';
 import { createProofSessionActivities } from '../activities/validator/proof/proof-session-activities.ts';
+import { chooseProfile } from '../workflows/domain/proof/profile-rows.ts';
 import { TASK_QUEUES } from '../workflows/task-queues.ts';
 import { workflowBundle } from './bundle.ts';
 import { loadValidatorConfig } from './config/validator.ts';
@@ -58,7 +59,16 @@ if (config.CANOPY_PROOF === 'povw') {
   const fields = { event: 'proof.profiles', measured: rows.length - unmeasured.length, unmeasured, allowsUnmeasured };
   log[unmeasured.length > 0 ? 'warn' : 'info'](fields, 'proof.profiles');
 }
-const nodeActivities = createNodeActivities({ db, blobs, hotkey, config });
+const nodeActivities = createNodeActivities({
+  db,
+  blobs,
+  hotkey,
+  config,
+  whyNotProvable: (type) => {
+    const choice = config.CANOPY_PROOF === 'povw' ? chooseProfile(rows, type, { allowsUnmeasured }) : null;
+    return choice?.kind === 'unusable' ? choice.detail : null;
+  },
+});
 await ensureValidatorSchedules(temporal.client, { netuid: config.CANOPY_NETUID, plugin: config.CANOPY_PROOF });
 await runWorkers({
   program: 'validator-worker',

@@ -221,6 +221,21 @@ test('present, hopping, private host, device: refused in that order, and nothing
   expect(await rows()).toHaveLength(1);
 });
 
+test('a type that this network cannot prove is refused before anything is written, with what helps', async () => {
+  const picky = createNodeActivities({
+    db: database.knex,
+    blobs: { putByContent: async () => ({ key: '', sha256: '', sizeBytes: 0 }) },
+    hotkey: await loadHotkey('07'.repeat(32)),
+    config: { CANOPY_ALLOW_PRIVATE_HOSTS: true },
+    whyNotProvable: (type) => (type === 'h100_sxm' ? 'measure a card with: npm run calibrate:gpu' : null),
+  });
+  await expect(picky.insertNodes(registration([announced()]))).rejects.toMatchObject({
+    code: 'request.invalid',
+    message: expect.stringContaining('calibrate') as unknown,
+  });
+  expect(await rows()).toEqual([]);
+});
+
 test('two writers at once: one batch is there, the other left nothing', async () => {
   const shared = announced();
   const results = await Promise.allSettled(

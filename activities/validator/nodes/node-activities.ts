@@ -41,6 +41,8 @@ export interface NodeActivityDeps {
   /** signs what is sent to agents */
   hotkey: Hotkey;
   config: { CANOPY_ALLOW_PRIVATE_HOSTS: boolean };
+  /** why a GPU of this type could not be proven here, for its miner to read */
+  whyNotProvable?: (gpuType: string) => string | null;
   nowMs?: () => number;
 }
 
@@ -67,7 +69,14 @@ const OPEN_GPU_MS = 60_000;
 const commitAnswer = z.object({ roots: z.record(z.string(), z.string()) });
 const walkAnswer = z.object({ walks: z.record(z.string(), z.object({ digest: z.string(), trace_root: z.string() })) });
 
-export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.now }: NodeActivityDeps) {
+export function createNodeActivities({
+  db,
+  blobs,
+  hotkey,
+  config,
+  whyNotProvable = () => null,
+  nowMs = Date.now,
+}: NodeActivityDeps) {
   const store = new NodeStore(db);
   const agents = new AgentClient({ hotkey, allowPrivateHosts: config.CANOPY_ALLOW_PRIVATE_HOSTS });
 
@@ -93,6 +102,8 @@ export function createNodeActivities({ db, blobs, hotkey, config, nowMs = Date.n
     for (const node of nodes) {
       const why = whyDeviceRefused(node);
       if (why) return why;
+      const unprovable = whyNotProvable(node.gpuIdentifier.toLowerCase());
+      if (unprovable) return { code: 'request.invalid', detail: unprovable };
     }
     return null;
   }
