@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import type { ProofPluginName } from '../../../workflows/domain/proof/plugin.ts';
 import type { SecretBox } from '../../clients/secret-box.ts';
 import { claimInstanceRow, type ClaimLaunch, type ClaimOutcome } from './claim-instance.ts';
+import { gpusInSweep } from './gpus-in-sweep.ts';
 import {
   recordActiveRow,
   recordVerifiedRow,
@@ -36,6 +37,7 @@ export function createInstanceActivities({ db, box, config }: InstanceActivityDe
   return {
     claimLaunch: (input: ClaimLaunch): Promise<ClaimOutcome> =>
       claimInstanceRow(db, config.CANOPY_NETUID, config.CANOPY_PROOF, input),
+    gpusInSweep: (input: { gpuUuids: string[] }): Promise<string[]> => gpusInSweep(db, input),
     recordVerified: (input: RecordVerified): Promise<{ verifiedAtMs: number }> => recordVerifiedRow(db, box, input),
     recordActive: (input: { instanceId: string }): Promise<ActivationOutcome> => recordActiveRow(db, input),
     setRoutable: (input: { instanceId: string; isRoutable: boolean; detail: string }): Promise<void> =>

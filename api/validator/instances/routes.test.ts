@@ -632,6 +632,7 @@ test('a claim: without a token 401, malformed 422, of the reference’s envelope
     401,
   );
   expect((await claim({ ...body, gpus: [{ uuid: 'GPU-1' }] })).status).toBe(422);
+  expect((await claim({ ...body, gpus: Array(17).fill(body.gpus[0]) })).status).toBe(422);
   expect(await claim({ ...body, canopy: undefined })).toEqual({
     status: 400,
     body: { detail: expect.stringContaining('not offered yet') },

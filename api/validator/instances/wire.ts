@@ -17,6 +17,9 @@ const device = z.looseObject({
   clock_rate: z.number().default(0),
 });
 
+/** Of one claim: what a server holds. */
+const MAX_GPUS = 16;
+
 const portMapping = z.object({
   proto: z.string().regex(/^(tcp|udp|http)$/i, { error: 'must be tcp, udp or http' }),
   internal_port: z.int().min(1).max(65_535),
@@ -31,7 +34,7 @@ export const launchQuery = z.object({
 });
 
 export const claimBody = z.looseObject({
-  gpus: z.array(device).max(64),
+  gpus: z.array(device).max(MAX_GPUS),
   host: z.string().min(1).max(255),
   port_mappings: z.array(portMapping).min(1).max(64),
   env: z.string().max(2_000_000).optional(),

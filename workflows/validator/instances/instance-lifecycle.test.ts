@@ -11,7 +11,13 @@ import { workflowBundle } from '../../../workers/bundle.ts';
 import { toldFacts, type chuteRecorder } from '../../../workers/testing/instance-workflows.ts';
 import { createTimeSkippingEnvironment, resultInSkippedTime } from '../../../workers/testing/workflow-environment.ts';
 import { PROFILES } from '../../domain/proof/profiles.ts';
-import type { ProofSession, ProofSessionActivities, ProofVerificationActivities } from '../../domain/proof/plugin.ts';
+import {
+  openingsKey,
+  type OpeningsActivities,
+  type ProofSession,
+  type ProofSessionActivities,
+  type ProofVerificationActivities,
+} from '../../domain/proof/plugin.ts';
 import { chuteWorkflowId, instanceWorkflowId } from '../../ids.ts';
 import { TASK_QUEUES } from '../../task-queues.ts';
 import type { instanceLifecycle } from './instance-lifecycle.ts';
@@ -28,7 +34,7 @@ import {
   type ClaimInput,
 } from './messages.ts';
 
-type Activities = InstanceActivities & ProofSessionActivities & ProofVerificationActivities;
+type Activities = InstanceActivities & ProofSessionActivities & ProofVerificationActivities & OpeningsActivities;
 type Forgotten = Parameters<InstanceActivities['forgetInstance']>[0];
 
 const GPU = 'a'.repeat(32);
@@ -64,7 +70,7 @@ const session = (over: Partial<ProofSession> = {}): ProofSession => ({
   ...over,
 });
 const claim = (over: Partial<ClaimInput> = {}): ClaimInput => ({
-  gpus: [],
+  gpus: [{ uuid: GPU, name: 'NVIDIA H100', memory: 1, clock_rate: 1 }],
   host: 'h',
   portMappings: [],
   transport: 'canopy/1',
@@ -120,6 +126,8 @@ function outside(over: Partial<Activities> = {}) {
       trustLevel: 'simulated',
       verdicts: [{ gpuUuid: GPU, verified: true, samplesChecked: 32 }],
     }),
+    dropOpenings: async () => {},
+    gpusInSweep: async () => [],
     recordVerified: async () => ({ verifiedAtMs: 1_000 }),
     recordActive: async () => ({ kind: 'active', activatedAtMs: 2_000 }),
     stopRouting: async () => ({ wasRoutable: true }),
@@ -424,17 +432,23 @@ test('a claim refused before the GPUs were looked at leaves the permission usabl
   });
 });
 
-test('a claim waits for the sweep that holds its GPU, and is answered by the same request', async () => {
-  let looks = 0;
+test('a claim waits for the sweep that holds its GPU by small looks, and is answered by the same request', async () => {
+  let claims = 0;
+  const looks: string[][] = [];
   const { activities, forgotten } = outside({
     claimLaunch: async () =>
-      ++looks < 4 ? { kind: 'awaiting', gpuUuids: ['g'] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
+      ++claims < 3 ? { kind: 'awaiting', gpuUuids: [GPU] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
+    gpusInSweep: async ({ gpuUuids }) => {
+      looks.push(gpuUuids);
+      return looks.length % 4 === 0 ? [] : gpuUuids;
+    },
   });
   await withLaunch(activities, async ({ handle }) => {
     const answer = claimed(handle);
     await env.sleep(60_000);
     await answer;
-    expect(looks).toBe(4);
+    // another sweep took the GPU before the second try
+    expect([claims, looks]).toEqual([3, Array.from({ length: 8 }, () => [GPU])]);
     expect(forgotten).toEqual([]);
     expect((await handle.query(instanceStatus)).status).toBe('claimed');
   });
@@ -444,7 +458,8 @@ test('a sweep that holds the GPU too long: try again, and the permission stays u
   let isHeld = true;
   const { activities, forgotten } = outside({
     claimLaunch: async () =>
-      isHeld ? { kind: 'awaiting', gpuUuids: ['g'] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
+      isHeld ? { kind: 'awaiting', gpuUuids: [GPU] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
+    gpusInSweep: async ({ gpuUuids }) => gpuUuids,
   });
   await withLaunch(activities, async ({ handle }) => {
     const answer = codeOf(claimed(handle));
@@ -453,6 +468,69 @@ test('a sweep that holds the GPU too long: try again, and the permission stays u
     isHeld = false;
     await claimed(handle);
     expect(forgotten).toEqual([]);
+  });
+});
+
+test('a permission waits for sweeps ten minutes in all: then its claims are refused and leave nothing behind', async () => {
+  let [claims, looks] = [0, 0];
+  const { activities } = outside({
+    claimLaunch: async () => {
+      claims += 1;
+      return { kind: 'awaiting', gpuUuids: [GPU] };
+    },
+    gpusInSweep: async ({ gpuUuids }) => {
+      looks += 1;
+      return gpuUuids;
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    const accepted = async () =>
+      (await handle.fetchHistory()).events?.filter((event) => event.workflowExecutionUpdateAcceptedEventAttributes);
+    for (let again = 0; again < 3; again++) {
+      const answer = codeOf(claimed(handle));
+      await env.sleep(300_000);
+      expect(await answer).toBe('service.unavailable');
+    }
+    expect([claims, looks]).toEqual([3, 200]);
+    for (let again = 0; again < 3; again++) expect(await codeOf(claimed(handle))).toBe('service.unavailable');
+    expect([claims, looks]).toEqual([3, 200]);
+    expect(await accepted()).toHaveLength(3);
+  });
+});
+
+test('a look that fails is no fault of the launch', async () => {
+  let isHeld = true;
+  const { activities, forgotten } = outside({
+    claimLaunch: async () =>
+      isHeld ? { kind: 'awaiting', gpuUuids: [GPU] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
+    gpusInSweep: boom,
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    const answer = codeOf(claimed(handle));
+    await env.sleep(10_000);
+    expect(await answer).toBe('service.unavailable');
+    isHeld = false;
+    await claimed(handle);
+    expect(forgotten).toEqual([]);
+  });
+});
+
+test('a launch cancelled while its claim waits for a sweep is no fault of the validator', async () => {
+  let hasLooked = (): void => {};
+  const looked = new Promise<void>((resolve) => (hasLooked = resolve));
+  const { activities } = outside({
+    claimLaunch: async () => {
+      hasLooked();
+      return { kind: 'awaiting', gpuUuids: [GPU] };
+    },
+    gpusInSweep: async ({ gpuUuids }) => gpuUuids,
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    const answer = codeOf(claimed(handle));
+    await looked;
+    await handle.cancel();
+    expect(await answer).toBe('resource.not_found');
+    expect(await resultInSkippedTime(env, handle)).toBe('operator_requested');
   });
 });
 
@@ -604,6 +682,78 @@ test('a proof that could not be checked can be sent again', async () => {
     expect(await codeOf(verified(handle))).toBe('gpu.busy');
     await handle.executeUpdate(submitProof, { args: [proof] });
     expect((await handle.query(instanceStatus)).status).toBe('verified');
+  });
+});
+
+test('a proof that came in time is in time when it is sent again after an outage of the verifier', async () => {
+  let asked = 0;
+  const { activities } = outside({
+    verifyProof: async () => {
+      if (asked++ === 0) throw ApplicationFailure.nonRetryable('verifier is down');
+      return { verified: true, trustLevel: 'simulated', verdicts: [] };
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    await walked(handle);
+    const { claimedAtMs } = await handle.query(instanceStatus);
+    const sentAt = (ms: number) =>
+      handle.executeUpdate(submitProof, { args: [{ ...proof, receivedAtMs: (claimedAtMs ?? NaN) + ms }] });
+    expect(await codeOf(sentAt(99_000))).toBe('gpu.busy');
+    await sentAt(160_000);
+    expect((await handle.query(instanceStatus)).status).toBe('verified');
+  });
+});
+
+test.each<[string, Partial<Activities>]>([
+  ['accepted and recorded', {}],
+  ['refused', { verifyProof: async () => ({ verified: false, reason: 'fill', verdicts: [] }) }],
+])('received openings are dropped once a proof is %s, and not before', async (_, over) => {
+  const steps: string[] = [];
+  const dropped: string[][] = [];
+  const base = outside(over).activities;
+  const { activities, forgotten } = outside({
+    ...over,
+    verifyProof: async (input) => {
+      steps.push('verify');
+      return base.verifyProof(input);
+    },
+    recordVerified: async () => {
+      steps.push('record');
+      if (steps.length < 3) throw ApplicationFailure.nonRetryable('database is away');
+      return { verifiedAtMs: 1_000 };
+    },
+    dropOpenings: async ({ keys }) => {
+      steps.push('drop');
+      dropped.push(keys);
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    await walked(handle);
+    await handle.executeUpdate(announceOpenings, { args: [{ gpuUuid: GPU, sha256: 's' }] });
+    const sent = () => codeOf(handle.executeUpdate(submitProof, { args: [proof] }));
+    await sent();
+    await sent();
+    await resultInSkippedTime(env, handle);
+    const { configId } = forgotten[0] ?? { configId: '' };
+    expect(dropped).toEqual([[openingsKey(configId, 's')]]);
+    const expected = 'verifyProof' in over ? ['verify', 'drop'] : ['verify', 'record', 'verify', 'record', 'drop'];
+    expect(steps).toEqual(expected);
+  });
+});
+
+test('openings nobody asked to verify are dropped with the launch, and a store that is away keeps none from ending', async () => {
+  let drops = 0;
+  const { activities, forgotten } = outside({
+    dropOpenings: async () => {
+      drops += 1;
+      throw ApplicationFailure.nonRetryable('store is away');
+    },
+  });
+  await withLaunch(activities, async ({ handle }) => {
+    await walked(handle);
+    await handle.executeUpdate(announceOpenings, { args: [{ gpuUuid: GPU, sha256: 's' }] });
+    expect(await resultInSkippedTime(env, handle)).toBe('proof_timeout');
+    expect([drops, forgotten.length]).toEqual([1, 1]);
   });
 });
 

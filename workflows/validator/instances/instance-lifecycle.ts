@@ -205,6 +205,7 @@ export async function instanceLifecycle(input: InstanceInput): Promise<RemovalCo
     await forgetInstance({ instanceId, configId, code, evidence });
     become('gone');
     await tellChute('gone');
+    await conversation.dropReceived();
     await condition(allHandlersFinished);
     log.info('instance.removed', { ...ids, code });
     return code;

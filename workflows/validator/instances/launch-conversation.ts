@@ -15,12 +15,14 @@ import type { ClaimOutcome } from '../../../activities/validator/instances/claim
 import type { InstanceActivities } from '../../../activities/validator/instances/instance-activities.ts';
 import { isRefusalCode, type RefusalCode } from '../../domain/errors.ts';
 import type { RemovalCode } from '../../domain/instances/removal.ts';
-import type {
-  OpeningsRefs,
-  ProofSession,
-  ProofSessionActivities,
-  ProofVerdict,
-  ProofVerificationActivities,
+import {
+  openingsKey,
+  type OpeningsActivities,
+  type OpeningsRefs,
+  type ProofSession,
+  type ProofSessionActivities,
+  type ProofVerdict,
+  type ProofVerificationActivities,
 } from '../../domain/proof/plugin.ts';
 import { summariseProof } from '../../domain/proof/proof-summary.ts';
 import { TASK_QUEUES } from '../../task-queues.ts';
@@ -29,7 +31,7 @@ import { onceByContent } from './once-by-content.ts';
 import { refuse } from './refuse.ts';
 
 // Somebody waits for the answer: a fault that lasts longer than this is told, and the step can be tried again.
-const { claimLaunch, recordVerified, recordActive } = proxyActivities<InstanceActivities>({
+const { claimLaunch, gpusInSweep, recordVerified, recordActive } = proxyActivities<InstanceActivities>({
   startToCloseTimeout: '20 seconds',
   scheduleToCloseTimeout: '1 minute',
 });
@@ -44,12 +46,19 @@ const { verifyProof } = proxyActivities<ProofVerificationActivities>({
   scheduleToCloseTimeout: '10 minutes',
 });
 
+const { dropOpenings } = proxyActivities<OpeningsActivities>({
+  taskQueue: TASK_QUEUES.gpu,
+  startToCloseTimeout: '20 seconds',
+  scheduleToCloseTimeout: '1 minute', // what stays behind is swept within a day
+});
+
 /** Refused claims a permission may see before it is burned: each leaves a trace in the history. */
 const MAX_REFUSED_CLAIMS = 20;
 
-/** Together four minutes: the runtime's patience with one answer. */
+/** Of one claim four minutes, the runtime's patience with one answer; of a permission ten: each look is in its history. */
 const SWEEP_LOOK_MS = 3000;
 const MAX_SWEEP_LOOKS = 80;
+const MAX_SWEEP_LOOKS_IN_ALL = 200;
 
 export interface LaunchContext {
   input: InstanceInput;
@@ -69,7 +78,9 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
   const ids = { instanceId, configId, chuteId: input.chuteId };
   let writing = 0;
   let refusedClaims = 0;
-  let hasProof = false;
+  let sweepLooks = 0;
+  let provedAtMs: number | null = null;
+  let hasDropped = false;
   let verification: CancellationScope | null = null;
 
   /** Row-changing activities: a cancelled workflow lets them end, and its clean-up waits for them. */
@@ -98,6 +109,7 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
   async function claim(claim: ClaimInput): Promise<{ session: ProofSession }> {
     become('claiming');
     const outcome = await claimOnceFree(claim).catch((err: unknown) => {
+      if (isCancellation(err)) throw refuse('resource.not_found', 'Instance was deleted'); // nothing is half way
       log.error('instance.claim_failed', { ...ids, err: String(err) });
       throw giveUp('claim');
     });
@@ -134,11 +146,28 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
 
   /** A sweep of the miner's idle GPUs holds some of these for less than a minute: the claim waits for its end. */
   async function claimOnceFree(claim: ClaimInput): Promise<ClaimOutcome> {
-    for (let looks = 1; ; looks++) {
+    const gpuUuids = claim.gpus.map(({ uuid }) => uuid);
+    for (let looks = 0; ;) {
       const outcome = await write(() => claimLaunch({ instanceId, configId, claim }));
-      if (outcome.kind !== 'awaiting' || looks === MAX_SWEEP_LOOKS) return outcome;
-      if (looks === 1) log.info('instance.claim_awaits_sweep', { ...ids, gpuUuids: outcome.gpuUuids });
-      if (await condition(() => state.removal !== null, SWEEP_LOOK_MS)) return outcome;
+      if (outcome.kind !== 'awaiting') return outcome;
+      if (looks === 0) log.info('instance.claim_awaits_sweep', { ...ids, gpuUuids: outcome.gpuUuids });
+      // A claim is tens of kilobytes in the history: between two of them only uuids are asked about.
+      for (let held = outcome.gpuUuids; held.length > 0; looks++, sweepLooks++) {
+        if (looks >= MAX_SWEEP_LOOKS || sweepLooks >= MAX_SWEEP_LOOKS_IN_ALL) return outcome;
+        if (await condition(() => state.removal !== null, SWEEP_LOOK_MS)) return outcome;
+        const seen = await stillHeld(gpuUuids);
+        if (!seen) return outcome;
+        held = seen;
+      }
+    }
+  }
+  async function stillHeld(gpuUuids: string[]): Promise<string[] | null> {
+    try {
+      return await gpusInSweep({ gpuUuids });
+    } catch (err) {
+      if (isCancellation(err)) throw err;
+      log.warn('instance.sweep_not_seen', { ...ids, err: String(err) }); // nothing was written: the claim can come again
+      return null;
     }
   }
 
@@ -201,8 +230,8 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
   async function prove({ openings, receivedAtMs }: Proof): Promise<{ verifiedAt: string }> {
     const session = sessionNow();
     const before = state.status;
-    hasProof = true; // before the first await: the deadline for its arrival is met
-    const elapsedMs = since(state.claimedAtMs, receivedAtMs);
+    provedAtMs ??= receivedAtMs; // before the first await. Sent again after a fault of ours, it is as early as it was
+    const elapsedMs = since(state.claimedAtMs, provedAtMs);
     if (elapsedMs > session.deadlineMs) {
       remove('proof_late', { elapsedMs, limitMs: session.deadlineMs });
       throw refuse('proof.refused', 'PoVW: proof took longer than the GPU type allows');
@@ -226,8 +255,21 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
     state.verifiedAtMs = verifiedAtMs;
     if (state.removal) throw refuse('resource.not_found', 'Instance was deleted');
     become('verified');
+    void dropReceived();
     await tellChute('verified');
     return { verifiedAt: new Date(verifiedAtMs).toISOString() };
+  }
+
+  /** The record has their bytes, or there is no verdict any more to look at them for: not before, a step may come again. */
+  async function dropReceived(): Promise<void> {
+    const keys = Object.values(state.openings ?? {}).map((sha256) => openingsKey(configId, sha256));
+    if (keys.length === 0 || hasDropped) return;
+    hasDropped = true;
+    try {
+      await CancellationScope.nonCancellable(() => dropOpenings({ keys }));
+    } catch (err) {
+      log.warn('instance.openings_not_dropped', { ...ids, err: String(err) });
+    }
   }
 
   /** Null when the verifier itself failed. A removal decided meanwhile ends the wait. */
@@ -272,16 +314,20 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
 
   return {
     isWriting: (): boolean => writing > 0,
-    hasProof: (): boolean => hasProof,
+    hasProof: (): boolean => provedAtMs !== null,
+    dropReceived,
     abandonVerification: (): void => verification?.cancel(),
     claim: {
       answer: claims.answer,
-      validate: (input: ClaimInput): void =>
+      validate: (input: ClaimInput): void => {
+        if (claims.isRepeat(input)) return demand(true, 'auth.unauthorized', '');
+        demand(state.status === 'permitted', 'auth.unauthorized', 'launch token was already used');
         demand(
-          state.status === 'permitted' || claims.isRepeat(input),
-          'auth.unauthorized',
-          'launch token was already used',
-        ),
+          sweepLooks < MAX_SWEEP_LOOKS_IN_ALL,
+          'service.unavailable',
+          'the GPUs of this launch were being proven for too long: ask for another permission',
+        );
+      },
     },
     commit: {
       answer: commits.answer,
