@@ -123,7 +123,14 @@ await runWorkers({
 });
 
 function computeDriver(
-  { CANOPY_COMPUTE, CANOPY_RUNTIME_DIR, CANOPY_REGISTRY, CANOPY_PODMAN_NETWORK, CANOPY_GRAVAL }: MinerConfig,
+  {
+    CANOPY_COMPUTE,
+    CANOPY_RUNTIME_DIR,
+    CANOPY_REGISTRY,
+    CANOPY_PODMAN_NETWORK,
+    CANOPY_PODMAN_GPUS,
+    CANOPY_GRAVAL,
+  }: MinerConfig,
   source: ValidatorClient,
 ): ComputeDriver {
   const graval = CANOPY_GRAVAL ? { graval: CANOPY_GRAVAL } : {};
@@ -135,6 +142,7 @@ function computeDriver(
       minerHotkey: hotkey.address,
       runtimeDir: resolve(CANOPY_RUNTIME_DIR),
       network: CANOPY_PODMAN_NETWORK,
+      gpus: CANOPY_PODMAN_GPUS,
       ...graval,
       ...(CANOPY_REGISTRY ? { registry: CANOPY_REGISTRY } : {}),
     });

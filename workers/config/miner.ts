@@ -16,6 +16,8 @@ const schema = z.object({
   CANOPY_COMPUTE: z.enum(['podman', 'process']).default('podman'),
   /** `host` where the validator itself is on loopback: a network on one machine. */
   CANOPY_PODMAN_NETWORK: z.enum(['bridge', 'host']).default('bridge'),
+  /** `cdi` gives containers their GPUs by the server's CDI specification (docs/deploy-docker.md); `none` where they are simulated. */
+  CANOPY_PODMAN_GPUS: z.enum(['cdi', 'none']).default('none'),
   /** Instances bind ports of this range on their server; the range is the firewall rule. */
   CANOPY_PORT_RANGE: z
     .string()

@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -43,6 +43,55 @@ test('a podman that cannot be asked is an error, never an absent container', asy
   });
   await expect(driver.inspect(id(1))).rejects.toThrow('ENOENT');
   await expect(driver.list()).rejects.toThrow('ENOENT');
+});
+
+test('a container gets the GPUs of its deployment by uuid, and nothing that is not one', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'canopy-podman-'));
+  const podman = join(dir, 'podman');
+  // Says that nothing exists, and remembers what it was asked to run.
+  await writeFile(
+    podman,
+    `#!/bin/sh\n[ "$2" = exists ] && exit 1\n[ "$1" = run ] && echo "$@" > ${dir}/asked\nexit 0\n`,
+    {
+      mode: 0o755,
+    },
+  );
+  const driver = createPodmanDriver({ workDir: dir, minerHotkey: 'hk', runtimeDir: '/canopy', gpus: 'cdi', podman });
+  const uuids = ['GPU-8f4b2d3c-1a2b-3c4d-5e6f-0123456789ab', 'GPU-00000000-1a2b-3c4d-5e6f-0123456789ab'];
+  const create = (visible: string) =>
+    driver.create({
+      deploymentId: id(9),
+      imageId: IMAGE_ID,
+      artifact: {
+        kind: 'oci',
+        reference: 'localhost/i:1',
+        digest: `sha256:${'0'.repeat(64)}`,
+        sizeBytes: 1,
+        command: [],
+        workingDir: '/app',
+        env: {},
+      },
+      ports: { primary: 1, logging: 2 },
+      limits: { cpus: null, memoryGb: null, pids: 10 },
+      env: {
+        CHUTES_LAUNCH_JWT: 't',
+        CHUTES_EXTERNAL_HOST: 'h',
+        CHUTES_PORT_PRIMARY: '1',
+        CHUTES_PORT_LOGGING: '2',
+        CHUTES_EXECUTION_CONTEXT: 'REMOTE',
+        NVIDIA_VISIBLE_DEVICES: visible,
+        CHUTES_NVIDIA_DEVICES: visible,
+        CANOPY_MINER_SS58: 'm',
+        CANOPY_VALIDATOR_SS58: 'v',
+        CANOPY_DEVICES: '[]',
+        CANOPY_COMMAND: '[]',
+      },
+    });
+  await create(uuids.join(','));
+  const asked = await readFile(join(dir, 'asked'), 'utf8');
+  for (const uuid of uuids) expect(asked).toContain(`--device nvidia.com/gpu=${uuid} `);
+  await expect(create('all')).rejects.toThrow('is not the uuid of a GPU');
+  await rm(dir, { recursive: true });
 });
 
 /** Only where containers work: CI installs podman and runc. */

@@ -13,6 +13,8 @@ export interface PodmanDriverOptions {
   runtimeDir: string;
   /** path of the program `graval`, mounted read-only as `GRAVAL_MOUNT` */
   graval?: string;
+  /** `cdi`: containers get the GPUs of their deployment as `nvidia.com/gpu=GPU-<uuid>`; `none`: simulated GPUs, or an OCI hook */
+  gpus?: 'cdi' | 'none';
   /** registry of references that name none */
   registry?: string;
   /** address of the host on which instance ports are published */
@@ -29,6 +31,7 @@ export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver 
     minerHotkey,
     runtimeDir,
     graval,
+    gpus = 'none',
     registry,
     publishAddress = '127.0.0.1',
     network = 'bridge',
@@ -87,6 +90,7 @@ export function createPodmanDriver(options: PodmanDriverOptions): ComputeDriver 
               cacheDir,
               runtimeDir,
               graval,
+              gpus,
               minerHotkey,
               publishAddress,
               network,
@@ -143,6 +147,7 @@ interface RunInput {
   cacheDir: string;
   runtimeDir: string;
   graval: string | undefined;
+  gpus: 'cdi' | 'none';
   minerHotkey: string;
   publishAddress: string;
   network: 'bridge' | 'host';
@@ -156,6 +161,7 @@ function runArguments({
   cacheDir,
   runtimeDir,
   graval,
+  gpus,
   minerHotkey,
   publishAddress,
   network,
@@ -197,6 +203,7 @@ function runArguments({
     '--volume',
     `${runtimeDir}:${RUNTIME_MOUNT}:ro`,
     ...(graval === undefined ? [] : ['--volume', `${graval}:${GRAVAL_MOUNT}:ro`]),
+    ...(gpus === 'cdi' ? devicesOf(input) : []),
     '--volume',
     `${cacheDir}:/cache:rw`,
     '--env-file',
@@ -206,6 +213,15 @@ function runArguments({
     image,
     `${RUNTIME_MOUNT}/app/api/instance/main.ts`,
   ];
+}
+
+/** By uuid, never by index: which GPU is number 0 may be another after a reboot. */
+function devicesOf({ env }: CreateInput): string[] {
+  const ids = env.NVIDIA_VISIBLE_DEVICES.split(',').filter((id) => id !== '');
+  return ids.flatMap((id) => {
+    if (!/^GPU-[0-9a-f-]{36}$/.test(id)) throw new Error(`${id} is not the uuid of a GPU`);
+    return ['--device', `nvidia.com/gpu=${id}`];
+  });
 }
 
 /** By file, not by argument: a launch token on a command line is there for every user to read. */
