@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { ApplicationFailure } from '@temporalio/common';
-import type { WorkflowHandleWithFirstExecutionRunId } from '@temporalio/client';
+import { WorkflowUpdateStage, type WorkflowHandleWithFirstExecutionRunId } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import type { InstanceActivities, Sight } from '../../../activities/validator/instances/instance-activities.ts';
@@ -208,6 +208,13 @@ const refuses = async (update: Promise<unknown>): Promise<unknown> =>
     () => expect('an answer').toBe('a refusal'),
     () => null,
   );
+/** A claim that waits: time is skipped once it is with the workflow, not before. */
+async function claimedIn(handle: Handle, ms: number): Promise<unknown> {
+  const options = { args: [claim()] as [ClaimInput], waitForStage: WorkflowUpdateStage.ACCEPTED };
+  const asked = await handle.startUpdate(claimInstance, options);
+  await env.sleep(ms);
+  return asked.result();
+}
 const boom = async (): Promise<never> => {
   throw ApplicationFailure.nonRetryable('boom');
 };
@@ -444,9 +451,7 @@ test('a claim waits for the sweep that holds its GPU by small looks, and is answ
     },
   });
   await withLaunch(activities, async ({ handle }) => {
-    const answer = claimed(handle);
-    await env.sleep(60_000);
-    await answer;
+    await claimedIn(handle, 60_000);
     // another sweep took the GPU before the second try
     expect([claims, looks]).toEqual([3, Array.from({ length: 8 }, () => [GPU])]);
     expect(forgotten).toEqual([]);
@@ -462,9 +467,7 @@ test('a sweep that holds the GPU too long: try again, and the permission stays u
     gpusInSweep: async ({ gpuUuids }) => gpuUuids,
   });
   await withLaunch(activities, async ({ handle }) => {
-    const answer = codeOf(claimed(handle));
-    await env.sleep(300_000);
-    expect(await answer).toBe('service.unavailable');
+    expect(await codeOf(claimedIn(handle, 300_000))).toBe('service.unavailable');
     isHeld = false;
     await claimed(handle);
     expect(forgotten).toEqual([]);
@@ -487,9 +490,7 @@ test('a permission waits for sweeps ten minutes in all: then its claims are refu
     const accepted = async () =>
       (await handle.fetchHistory()).events?.filter((event) => event.workflowExecutionUpdateAcceptedEventAttributes);
     for (let again = 0; again < 3; again++) {
-      const answer = codeOf(claimed(handle));
-      await env.sleep(300_000);
-      expect(await answer).toBe('service.unavailable');
+      expect(await codeOf(claimedIn(handle, 300_000))).toBe('service.unavailable');
     }
     expect([claims, looks]).toEqual([3, 200]);
     for (let again = 0; again < 3; again++) expect(await codeOf(claimed(handle))).toBe('service.unavailable');
@@ -506,9 +507,7 @@ test('a look that fails is no fault of the launch', async () => {
     gpusInSweep: boom,
   });
   await withLaunch(activities, async ({ handle }) => {
-    const answer = codeOf(claimed(handle));
-    await env.sleep(10_000);
-    expect(await answer).toBe('service.unavailable');
+    expect(await codeOf(claimedIn(handle, 300_000))).toBe('service.unavailable');
     isHeld = false;
     await claimed(handle);
     expect(forgotten).toEqual([]);
