@@ -42,12 +42,8 @@ test('graval and the definition give one verdict and one record, of honest proof
       await verify(blobs, { ...honest, openings }, native),
       await verify(blobs, { ...honest, openings }, TYPESCRIPT_VERIFIER),
     ];
-    expect({ at, verified: byGraval.verified, records: byGraval.verdicts.map(({ record }) => record) }).toEqual({
-      at,
-      verified: false,
-      records: byDefinition.verdicts.map(({ record }) => record),
-    });
-    // a changed row can lead to a block whose openings have another size: then the definition sees the size first
+    expect({ at, verified: byGraval.verified }).toEqual({ at, verified: false });
+    // a changed row can lead to a block whose openings have another size: then the definition sees the size first, and keeps none
     if (!(byDefinition.verified || byDefinition.reason === 'openings_malformed'))
       expect({ at, verdict: byGraval }).toEqual({ at, verdict: byDefinition });
   }
