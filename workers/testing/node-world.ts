@@ -5,6 +5,7 @@ import { Worker } from '@temporalio/worker';
 import type { NodeActivities } from '../../activities/validator/nodes/node-activities.ts';
 import type { SweepActivities } from '../../activities/validator/nodes/sweep-activities.ts';
 import type {
+  OpeningsActivities,
   ProofSession,
   ProofSessionActivities,
   ProofVerificationActivities,
@@ -25,6 +26,7 @@ import { workflowBundle } from '../bundle.ts';
 export type NodeWorldActivities = NodeActivities &
   ProofSessionActivities &
   ProofVerificationActivities &
+  OpeningsActivities &
   SweepActivities;
 export const policy: NodePolicy = {
   plugin: 'simulated',
@@ -92,6 +94,7 @@ export function outside(over: Partial<NodeWorldActivities> = {}) {
       trustLevel: 'simulated',
       verdicts: now.challenges.map(({ binding }) => ({ gpuUuid: binding.gpuUuid, verified: true, samplesChecked: 8 })),
     }),
+    dropOpenings: async () => {},
     dueSweepsOf: async () => [],
     requestSweep: async ({ withinMs }) => void requested.push(withinMs),
     reserveIdleNodes: async () => [],

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -25,10 +25,9 @@ beforeAll(async () => {
   Runtime.install({ logger: new DefaultLogger('ERROR') });
   database = await createTestDatabase('validator');
   const blobs = {
-    putByContent: async (prefix: string, body: Uint8Array | string) => {
-      const key = `${prefix}/k`;
+    put: async (key: string, body: Uint8Array | string) => {
       stored.set(key, Buffer.from(body).toString('utf8'));
-      return { key, sha256: 's', sizeBytes: body.length };
+      return { key, sha256: '', sizeBytes: body.length };
     },
   };
   const deps = { db: database.knex, blobs, hotkey: await loadHotkey('07'.repeat(32)) };
@@ -224,7 +223,7 @@ test('present, hopping, private host, device: refused in that order, and nothing
 test('a type that this network cannot prove is refused before anything is written, with what helps', async () => {
   const picky = createNodeActivities({
     db: database.knex,
-    blobs: { putByContent: async () => ({ key: '', sha256: '', sizeBytes: 0 }) },
+    blobs: { put: async () => ({ key: '', sha256: '', sizeBytes: 0 }) },
     hotkey: await loadHotkey('07'.repeat(32)),
     config: { CANOPY_ALLOW_PRIVATE_HOSTS: true },
     whyNotProvable: (type) => (type === 'h100_sxm' ? 'measure a card with: npm run calibrate:gpu' : null),
@@ -348,6 +347,7 @@ test('an inside address is never called unless allowed', async () => {
   expect(calls).toBe(0);
 });
 
+const OPENINGS_SHA = createHash('sha256').update('openings').digest('hex');
 test('openings go to the store as they came, also when the first answer is lost', async () => {
   const { uuid, ...input } = on();
   let calls = 0;
@@ -361,13 +361,25 @@ test('openings go to the store as they came, also when the first answer is lost'
       ...input,
       samples: { [uuid]: { fill: [], walk: [] } },
       budgetMs: 60_000,
+      maxBytes: { [uuid]: 100 },
     }),
   ).toMatchObject({
     kind: 'answered',
-    value: { [uuid]: { key: 'proofs/k', sha256: 's' } },
+    value: { [uuid]: { key: `proofs/s/${OPENINGS_SHA}`, sha256: OPENINGS_SHA } },
   });
-  expect(stored.get('proofs/k')).toBe('openings');
+  expect(stored.get(`proofs/s/${OPENINGS_SHA}`)).toBe('openings');
 }, 20_000);
+
+test('openings larger than the profile has are refused', async () => {
+  const { uuid, ...input } = on();
+  answer = (_req, res) => void res.end('x'.repeat(101));
+  const samples = { [uuid]: { fill: [], walk: [] } };
+  const limits = { budgetMs: 60_000, maxBytes: { [uuid]: 100 } };
+  expect(await run((given) => activities.openOnAgent(given), { ...input, samples, ...limits })).toMatchObject({
+    kind: 'refused',
+    detail: expect.stringContaining('larger than 100') as unknown,
+  });
+});
 
 test('an agent gets so much time for all its openings, whatever it does with it', async () => {
   const { uuid, ...input } = on();
@@ -376,6 +388,7 @@ test('an agent gets so much time for all its openings, whatever it does with it'
     ...input,
     samples: { [uuid]: { fill: [], walk: [] } },
     budgetMs: 300,
+    maxBytes: { [uuid]: 100 },
   });
   expect(result).toMatchObject({ kind: 'silent' });
 });
@@ -427,10 +440,12 @@ test('openings are asked GPU by GPU, and a new attempt goes on after the last on
   const kept = { key: 'proofs/kept', sha256: 'kept' };
   const result = await new MockActivityEnvironment({ heartbeatDetails: { opened: { [uuid]: kept } } }).run(
     (given: Parameters<typeof activities.openOnAgent>[0]) => activities.openOnAgent(given),
-    { ...input, nodes: [node, second], samples: {}, budgetMs: 60_000 },
+    { ...input, nodes: [node, second], samples: {}, budgetMs: 60_000, maxBytes: { [second.uuid]: 100 } },
   );
   expect(asked).toEqual([second.uuid]);
-  expect(result).toMatchObject({ value: { [uuid]: kept, [second.uuid]: { key: 'proofs/k' } } });
+  expect(result).toMatchObject({
+    value: { [uuid]: kept, [second.uuid]: { key: expect.stringContaining('proofs/s/') as unknown } },
+  });
 });
 
 test('a release that the agent did not confirm is an error, so that it is tried again', async () => {

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activity';
 import type { Knex } from 'knex';
@@ -16,7 +16,7 @@ import {
 } from '../../../workflows/domain/nodes/node-rules.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
 import {
-  MAX_OPENINGS_BYTES,
+  openingsKey,
   type OpeningsRefs,
   type ProofSession,
   type ProofSummary,
@@ -37,7 +37,7 @@ export type { AgentAnswer } from './agent-client.ts';
 
 export interface NodeActivityDeps {
   db: Knex;
-  blobs: Pick<BlobStore, 'putByContent'>;
+  blobs: Pick<BlobStore, 'put'>;
   /** signs what is sent to agents */
   hotkey: Hotkey;
   config: { CANOPY_ALLOW_PRIVATE_HOSTS: boolean };
@@ -308,10 +308,13 @@ export function createNodeActivities({
     async openOnAgent({
       samples,
       budgetMs,
+      maxBytes,
       ...on
-    }: OnAgent & { samples: NonNullable<ProofSession['samples']>; budgetMs: number }): Promise<
-      AgentAnswer<OpeningsRefs>
-    > {
+    }: OnAgent & {
+      samples: NonNullable<ProofSession['samples']>;
+      budgetMs: number;
+      maxBytes: Record<string, number>;
+    }): Promise<AgentAnswer<OpeningsRefs>> {
       const resume = activityInfo().heartbeatDetails as Partial<OpeningProgress> | undefined;
       const opened: OpeningsRefs = { ...resume?.opened };
       const progress: OpeningProgress = { opened, spentMs: resume?.spentMs ?? 0 };
@@ -321,12 +324,14 @@ export function createNodeActivities({
           method: 'POST',
           path: '/povw/open',
           withinMs: OPEN_GPU_MS,
-          maxAnswerBytes: MAX_OPENINGS_BYTES,
+          maxAnswerBytes: maxBytes[uuid] ?? 0,
           body: { session: on.session, gpu_uuid: uuid, samples: samples[uuid] },
         };
         const answer = await askAgain(agentOf(on), call, progress, budgetMs);
         if (answer.kind !== 'answered') return answer;
-        const { key, sha256 } = await beating(() => blobs.putByContent('proofs', answer.value), progress);
+        const sha256 = createHash('sha256').update(answer.value).digest('hex');
+        const key = openingsKey(on.session, sha256);
+        await beating(() => blobs.put(key, answer.value), progress);
         opened[uuid] = { key, sha256 };
         heartbeat(progress);
       }

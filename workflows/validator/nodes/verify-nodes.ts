@@ -8,7 +8,9 @@ import {
   uuid4,
 } from '@temporalio/workflow';
 import type { AgentAnswer, NodeActivities, OnAgent } from '../../../activities/validator/nodes/node-activities.ts';
+import { openingsBytesAtMost } from '../../domain/proof/profile-rows.ts';
 import type {
+  OpeningsActivities,
   OpeningsRefs,
   ProofSession,
   ProofSessionActivities,
@@ -27,6 +29,11 @@ const { verifyProof } = proxyActivities<ProofVerificationActivities>({
   startToCloseTimeout: '10 minutes',
   heartbeatTimeout: '30 seconds',
   scheduleToCloseTimeout: '30 minutes',
+});
+const { dropOpenings } = proxyActivities<OpeningsActivities>({
+  taskQueue: TASK_QUEUES.gpu,
+  startToCloseTimeout: '30 seconds',
+  scheduleToCloseTimeout: '2 minutes',
 });
 const { askDeviceInfo, releaseAgent } = proxyActivities<NodeActivities>({
   taskQueue: TASK_QUEUES.agents,
@@ -159,6 +166,9 @@ async function converse(
     ...agents,
     samples: sampled.samples ?? {},
     budgetMs: OPEN_MS + OPEN_GPU_MS * agents.nodes.length,
+    maxBytes: Object.fromEntries(
+      begun.challenges.map(({ binding, profile }) => [binding.gpuUuid, openingsBytesAtMost(profile)]),
+    ),
   });
   // Whoever stays silent once the samples are known would otherwise get other ones.
   if (opened.kind !== 'answered') return failed(`open: ${opened.detail}`);
@@ -178,10 +188,19 @@ async function conclude(
   walkMs: number | null,
 ): Promise<VerificationOutcome> {
   const verdict = await verifyProof({ session, openings });
+  if (openings) await dropped(openings);
   const summary = summariseProof(session, verdict, fillMs, walkMs);
   if (verdict.verified) return { kind: 'verified', atMs: Date.now(), summary };
   const culprit = verdict.verdicts.find((each) => !each.verified);
   return failed(culprit ? `GPU ${culprit.gpuUuid}: ${verdict.reason}` : verdict.reason, summary);
+}
+
+/** The verdict is in the history and the record has the bytes; what stays behind is swept away later. */
+async function dropped(openings: OpeningsRefs): Promise<void> {
+  await dropOpenings({ keys: Object.values(openings).map(({ key }) => key) }).catch((err: unknown) => {
+    if (isCancellation(err)) throw err;
+    log.info('node.openings_not_dropped', { error: String(err) });
+  });
 }
 
 function unanswered(step: string, answer: Exclude<AgentAnswer<unknown>, { kind: 'answered' }>): VerificationOutcome {
