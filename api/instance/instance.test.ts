@@ -131,8 +131,10 @@ describe('launch', () => {
     });
     const end = await runtime.end;
     expect(end).toEqual({ kind: 'failed', reason: `${refused} was refused with ${status}: no more of these` });
-    const attempts = refused === 'openings' ? GPU_UUIDS.length : 1;
-    expect(validator.steps.filter((step) => step === refused)).toHaveLength(attempts);
+    const attempts = validator.steps.filter((step) => step === refused).length;
+    expect(attempts).toBeGreaterThanOrEqual(1);
+    // Openings of two GPUs travel at once: the second may be on its way when the first is refused. None is tried again.
+    expect(attempts).toBeLessThanOrEqual(refused === 'openings' ? GPU_UUIDS.length : 1);
   });
 
   test('openings that arrive changed end the launch', async () => {

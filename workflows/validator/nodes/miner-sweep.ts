@@ -94,12 +94,13 @@ export async function minerSweep({
   Object.assign(state, { gpus: nodes.length, groups: groups.length });
   try {
     to('filling');
-    const children = groups.map((members, group) => prove(group, members));
+    const children = Promise.all(groups.map((members, group) => prove(group, members)));
+    children.catch(() => undefined); // a cancel ends the wait below first, and then this too: nobody would be listening
     await condition(() => groups.every((_, group) => ready.has(group) || ended.has(group)), readyWithinMs);
     const onTime = [...ready].filter((group) => !ended.has(group));
     to('walking');
     await Promise.all(onTime.map((group) => tellGroup(group, { mayWalk: true })));
-    await Promise.all(children);
+    await children;
   } finally {
     // Also after a cancel: reservations would outlive the sweep.
     const uuids = nodes.map(({ uuid }) => uuid);
