@@ -46,3 +46,13 @@ export function whyNotProvable({ binding, profile }: PovwChallenge, { graval, de
       : `graval sees no GPU ${binding.gpuUuid}: it takes the CUDA build (npm run build:gpu) and the driver`;
   return `profile ${profile.name} is for a GPU, not for a CPU: ${remedy}`;
 }
+
+/** One step on all of them at once; by GPU uuid. */
+export async function forEachGpu<Answer>(
+  provers: ReadonlyMap<string, GpuProver>,
+  step: (prover: GpuProver) => Promise<Answer>,
+): Promise<Record<string, Answer>> {
+  return Object.fromEntries(
+    await Promise.all([...provers].map(async ([uuid, prover]) => [uuid, await step(prover)] as const)),
+  );
+}

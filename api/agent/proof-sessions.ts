@@ -3,7 +3,7 @@ import { Refusal } from '../../workflows/domain/errors.ts';
 import type { PovwChallenge } from '../../workflows/domain/proof/messages.ts';
 import { areSoundSamples } from '../../workflows/domain/proof/verify-openings.ts';
 import type { AgentCommitAnswer, AgentOpenRequest, AgentWalkAnswer } from '../../workflows/domain/protocol/agent.ts';
-import { whyNotProvable, type GpuProver } from '../../activities/clients/gpu-prover.ts';
+import { forEachGpu, whyNotProvable, type GpuProver } from '../../activities/clients/gpu-prover.ts';
 import { startGpuProver } from '../../activities/clients/start-gpu-prover.ts';
 import {
   proverName,
@@ -172,13 +172,4 @@ export class ProofSessions {
       if (busy.has(gpuUuid)) throw new Refusal('gpu.busy', `GPU ${gpuUuid} is in another proof`);
     }
   }
-}
-
-async function forEachGpu<Answer>(
-  provers: ReadonlyMap<string, GpuProver>,
-  step: (prover: GpuProver) => Promise<Answer>,
-): Promise<Record<string, Answer>> {
-  return Object.fromEntries(
-    await Promise.all([...provers].map(async ([uuid, prover]) => [uuid, await step(prover)] as const)),
-  );
 }

@@ -2,7 +2,7 @@ import { createHash, randomInt, X509Certificate } from 'node:crypto';
 import type { Knex } from 'knex';
 import type { RefusalCode } from '../../../workflows/domain/errors.ts';
 import { nodeSelectorOf, type NodeSelectorDocument } from '../../../workflows/domain/chutes/chute-definition.ts';
-import { gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
+import { soldVramBytes } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { computeMultiplier, hourlyPriceMicroUsd } from '../../../workflows/domain/gpus/node-selector.ts';
 import {
   nodeTaken,
@@ -279,8 +279,7 @@ async function gpusOf(trx: Knex, instanceId: string): Promise<ProvenGpu[]> {
 const provenGpu = (node: Node): ProvenGpu => ({
   uuid: node.uuid,
   gpuType: node.gpu_identifier,
-  // What the type sells, not what the device claims (spec/sdk-and-runtime.md §5.7, V).
-  vramBytes: (gpuType(node.gpu_identifier)?.memoryGb ?? 0) * 1_000_000_000,
+  vramBytes: soldVramBytes(node.gpu_identifier),
 });
 
 const claimable = (node: Node): ClaimableNode => ({

@@ -12,7 +12,8 @@ import type { ProofSummary } from '../../../workflows/domain/proof/plugin.ts';
 import type { ProvableNode } from '../../../workflows/validator/nodes/messages.ts';
 import { loadHotkey } from '../../clients/hotkey.ts';
 import { whyHostRefused } from './check-host.ts';
-import { createNodeActivities, fullTaskId, type NodeActivities } from './node-activities.ts';
+import { createNodeActivities, type NodeActivities } from './node-activities.ts';
+import { fullTaskId } from './node-tasks.ts';
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let activities: NodeActivities;

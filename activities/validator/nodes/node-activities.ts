@@ -4,7 +4,7 @@ import { activityInfo, cancellationSignal, heartbeat } from '@temporalio/activit
 import type { Knex } from 'knex';
 import { z } from 'zod';
 import { Refusal } from '../../../workflows/domain/errors.ts';
-import { gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
+import { gpuType, soldVramBytes } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { DEVICE_INFO_CHALLENGES, deviceInfoAnswer } from '../../../workflows/domain/nodes/device-info.ts';
 import {
   asType,
@@ -30,8 +30,6 @@ import { AgentClient, type AgentAddress, type AgentAnswer, type AgentCall } from
 import { whyHostRefused } from './check-host.ts';
 import { NodeStore } from './node-store.ts';
 import { fullTaskId, randomSeed } from './node-tasks.ts';
-
-export { fullTaskId } from './node-tasks.ts';
 
 export type { AgentAnswer } from './agent-client.ts';
 
@@ -356,7 +354,7 @@ export type NodeActivities = ReturnType<typeof createNodeActivities>;
 const provableNode = (node: AnnouncedNode): ProvableNode => ({
   uuid: node.uuid,
   gpuType: node.gpuIdentifier.toLowerCase(),
-  vramBytes: (gpuType(node.gpuIdentifier)?.memoryGb ?? 0) * 1e9,
+  vramBytes: soldVramBytes(node.gpuIdentifier),
   name: node.name,
   memory: node.memory,
   clockRate: node.clockRate,

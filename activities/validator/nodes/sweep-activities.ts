@@ -1,10 +1,9 @@
 import { randomInt } from 'node:crypto';
 import type { Knex } from 'knex';
-import { gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { REGISTRATION_MS } from '../../../workflows/domain/nodes/node-rules.ts';
 import type { IdleNode, SweptNode } from '../../../workflows/validator/nodes/messages.ts';
-import { NodeStore } from './node-store.ts';
-import { fullTaskId, randomSeed } from './node-tasks.ts';
+import { NodeStore, type NodeRow } from './node-store.ts';
+import { fullTaskId, provableNodeOf, randomSeed, taskIdOf } from './node-tasks.ts';
 
 /** Reserved for a sweep until `releaseNodes`, or this long if the sweep dies: no instance claims it meanwhile. */
 export const SWEEP_LEASE_MS = 600_000;
@@ -17,19 +16,6 @@ export interface SweepActivityDeps {
   everyMs: number;
   /** uniform in [0, 1) */
   random?: () => number;
-}
-
-interface IdleRow {
-  uuid: string;
-  miner_hotkey: string;
-  task_id: string;
-  gpu_identifier: string;
-  name: string;
-  memory: number;
-  clock_rate: number;
-  device_index: number;
-  verification_host: string;
-  verification_port: number;
 }
 
 /**
@@ -98,7 +84,7 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
           .whereNotExists(trx('instance_nodes').whereRaw('instance_nodes.node_uuid = nodes.uuid').select(trx.raw('1')))
           .orderBy('uuid')
           .limit(MAX_SWEPT)
-          .select('*')) as IdleRow[];
+          .select('*')) as NodeRow[];
         const uuids = rows.map(({ uuid }) => uuid);
         await trx('nodes')
           .whereIn('uuid', uuids)
@@ -163,16 +149,8 @@ const unpredictable = (): number => randomInt(2 ** 32) / 2 ** 32;
 
 export type SweepActivities = ReturnType<typeof createSweepActivities>;
 
-const idleNode = (row: IdleRow): IdleNode => ({
-  taskId: row.task_id.slice(row.task_id.indexOf('::') + 2),
+const idleNode = (row: NodeRow): IdleNode => ({
+  ...provableNodeOf(row),
+  taskId: taskIdOf(row.task_id),
   minerHotkey: row.miner_hotkey,
-  uuid: row.uuid,
-  gpuType: row.gpu_identifier.toLowerCase(),
-  vramBytes: (gpuType(row.gpu_identifier)?.memoryGb ?? 0) * 1e9,
-  name: row.name,
-  memory: row.memory,
-  clockRate: row.clock_rate,
-  deviceIndex: row.device_index,
-  host: row.verification_host,
-  port: row.verification_port,
 });

@@ -1,4 +1,4 @@
-import type { GpuProver } from '../../../activities/clients/gpu-prover.ts';
+import { forEachGpu, type GpuProver } from '../../../activities/clients/gpu-prover.ts';
 import { startGpuProver } from '../../../activities/clients/start-gpu-prover.ts';
 import type { ProverEngine } from '../../../activities/clients/prover-engine.ts';
 import type { PovwChallenge } from '../../../workflows/domain/proof/messages.ts';
@@ -60,13 +60,4 @@ export async function proveGpus({ client, challenges, engine, deadlineAt, signal
     signal.removeEventListener('abort', onAbort);
     await closeAll();
   }
-}
-
-async function forEachGpu<Answer>(
-  provers: ReadonlyMap<string, GpuProver>,
-  step: (prover: GpuProver) => Promise<Answer>,
-): Promise<Record<string, Answer>> {
-  return Object.fromEntries(
-    await Promise.all([...provers].map(async ([uuid, prover]) => [uuid, await step(prover)] as const)),
-  );
 }

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { WithStartWorkflowOperation } from '@temporalio/client';
 import { Router } from 'express';
 import { NodeStore } from '../../../activities/validator/nodes/node-store.ts';
+import { provableNodeOf, taskIdOf } from '../../../activities/validator/nodes/node-tasks.ts';
 import { Refusal } from '../../../workflows/domain/errors.ts';
-import { gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { isUuid } from '../../../workflows/domain/ids.ts';
 import { compactInventory, detailedInventory } from '../../../workflows/domain/nodes/inventory.ts';
 import { whyBatchRefused } from '../../../workflows/domain/nodes/node-rules.ts';
@@ -79,7 +79,7 @@ export function nodeRoutes({ auth, config, db, temporal }: ValidatorDeps): Route
     .delete('/nodes/:uuid', auth.registered({ purpose: 'nodes' }), async (req, res) => {
       const { hotkey } = minerOf(res);
       const row = await store.byUuid(String(req.params.uuid));
-      const [, taskId = ''] = row?.task_id.split('::') ?? [];
+      const taskId = taskIdOf(row?.task_id ?? '');
       if (!row || row.miner_hotkey !== hotkey || !isUuid(taskId))
         throw new Refusal('resource.not_found', 'no such node of yours');
       // With start: a row whose workflow is gone can still be deleted, by its workflow.
@@ -89,17 +89,7 @@ export function nodeRoutes({ auth, config, db, temporal }: ValidatorDeps): Route
         workflowIdConflictPolicy: 'USE_EXISTING',
         args: [
           {
-            node: {
-              uuid: row.uuid,
-              gpuType: row.gpu_identifier,
-              vramBytes: (gpuType(row.gpu_identifier)?.memoryGb ?? 0) * 1e9,
-              name: row.name,
-              memory: row.memory,
-              clockRate: row.clock_rate,
-              deviceIndex: row.device_index,
-              host: row.verification_host,
-              port: row.verification_port,
-            },
+            node: provableNodeOf(row),
             taskId,
             minerHotkey: hotkey,
             serverId: row.server_id,

@@ -55,6 +55,9 @@ const BY_REF: ReadonlyMap<string, GpuType> = new Map(GPU_TYPES.map((type) => [ty
 /** Lower-cased before look-up: the reference accepts `H100` and then fails on it. */
 export const gpuType = (ref: string): GpuType | null => BY_REF.get(ref.toLowerCase()) ?? null;
 
+/** Bytes that the type sells, not what a device claims (spec/sdk-and-runtime.md §5.7, V); 0 of an unknown type. */
+export const soldVramBytes = (ref: string): number => (gpuType(ref)?.memoryGb ?? 0) * 1e9;
+
 /** The type a device's reported name belongs to, or null. */
 export const gpuTypeOfName = (name: string): GpuType | null =>
   GPU_TYPES.find((type) => type.nameCheck.test(name)) ?? null;
