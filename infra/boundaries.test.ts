@@ -1,22 +1,34 @@
 import { execFile } from 'node:child_process';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { cp, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
 const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '..');
-const planted: string[] = [];
-afterEach(async () => {
-  await Promise.all(planted.splice(0).map((file) => rm(file, { force: true })));
+
+// a copy: other suites read the sources while this one plants in them
+let tree: string;
+beforeEach(async () => {
+  tree = await mkdtemp(join(tmpdir(), 'canopy-boundaries-'));
+  const copied = [
+    'workflows',
+    'activities',
+    'workers',
+    'api',
+    '.dependency-cruiser.cjs',
+    'package.json',
+    'tsconfig.json',
+  ];
+  await Promise.all(copied.map((name) => cp(join(ROOT, name), join(tree, name), { recursive: true })));
+  await symlink(join(ROOT, 'node_modules'), join(tree, 'node_modules'));
 });
+afterEach(() => rm(tree, { recursive: true, force: true }));
 
 /** Names of the rules that refuse the tree with this file in it. */
 async function violations(path: string, source: string): Promise<string[]> {
-  const file = join(ROOT, path);
-  planted.push(file);
-  await mkdir(dirname(file), { recursive: true });
-  await writeFile(file, source);
+  await writeFile(join(tree, path), source);
   const args = [
     join(ROOT, 'node_modules/dependency-cruiser/bin/dependency-cruiser.mjs'),
     '--config',
@@ -25,7 +37,7 @@ async function violations(path: string, source: string): Promise<string[]> {
     'json',
     path,
   ];
-  const { stdout } = await run(process.execPath, args, { cwd: ROOT, maxBuffer: 256 * 1024 ** 2 }).catch(
+  const { stdout } = await run(process.execPath, args, { cwd: tree, maxBuffer: 256 * 1024 ** 2 }).catch(
     (err: { stdout: string }) => err,
   );
   const { summary } = JSON.parse(stdout) as { summary: { violations: { from: string; rule: { name: string } }[] } };
