@@ -9,7 +9,7 @@ import type { InstanceActivities, Sight } from '../../../activities/validator/in
 import { refusalOf } from '../../../api/http/errors.ts';
 import { workflowBundle } from '../../../workers/bundle.ts';
 import { toldFacts, type chuteRecorder } from '../../../workers/testing/instance-workflows.ts';
-import { createTimeSkippingEnvironment, resultInSkippedTime } from '../../../workers/testing/workflow-environment.ts';
+import { createTimeSkippingEnvironment } from '../../../workers/testing/workflow-environment.ts';
 import { PROFILES } from '../../domain/proof/profiles.ts';
 import {
   openingsKey,
@@ -301,7 +301,7 @@ test.each<[string, string, Partial<Activities>, (handle: Handle) => Promise<unkn
   const { activities, forgotten } = outside(over);
   await withLaunch(activities, async ({ handle, told }) => {
     await act(handle);
-    expect(await resultInSkippedTime(env, handle)).toBe(code);
+    expect(await handle.result()).toBe(code);
     expect(forgotten).toEqual([
       expect.objectContaining({ code, evidence: expect.objectContaining({ status: expect.any(String) }) }),
     ]);
@@ -342,7 +342,7 @@ test('a launch goes through its states, tells the chute, and carries the proofâ€
       code: 'miner_requested',
     });
     expect((await told()).map(({ status: each }) => each)).toEqual(['verified', 'active', 'gone']);
-    expect(await resultInSkippedTime(env, handle)).toBe('miner_requested');
+    expect(await handle.result()).toBe('miner_requested');
   });
 });
 
@@ -406,7 +406,7 @@ test('a proof that cannot be begun for these GPUs is the claimâ€™s refusal, with
   });
   await withLaunch(activities, async ({ handle }) => {
     expect(await codeOf(claimed(handle))).toBe('request.invalid');
-    expect(await resultInSkippedTime(env, handle)).toBe('claim_refused');
+    expect(await handle.result()).toBe('claim_refused');
     expect(forgotten).toEqual([
       expect.objectContaining({ evidence: expect.objectContaining({ refused: 'no profile for GPU type x' }) }),
     ]);
@@ -529,7 +529,7 @@ test('a launch cancelled while its claim waits for a sweep is no fault of the va
     await looked;
     await handle.cancel();
     expect(await answer).toBe('resource.not_found');
-    expect(await resultInSkippedTime(env, handle)).toBe('operator_requested');
+    expect(await handle.result()).toBe('operator_requested');
   });
 });
 
@@ -552,7 +552,7 @@ test('an instance that answers again is routed to again, and a look that fails i
   });
   await withLaunch(activities, async ({ handle }) => {
     await active(handle);
-    expect(await resultInSkippedTime(env, handle)).toBe('silent');
+    expect(await handle.result()).toBe('silent');
     expect(sights).toEqual([]);
     expect(routable).toEqual([false, true, false, true, false]);
     expect(forgotten).toHaveLength(1);
@@ -567,7 +567,7 @@ test.each<[string, (handle: Handle) => Promise<unknown>, string]>([
   await withLaunch(activities, async ({ handle, told }) => {
     await active(handle);
     await act(handle);
-    expect(await resultInSkippedTime(env, handle)).toBe(code);
+    expect(await handle.result()).toBe(code);
     expect(forgotten).toHaveLength(1);
     expect((await told()).at(-1)).toMatchObject({ status: 'gone', code });
   });
@@ -594,7 +594,7 @@ async function drainedMs(
     activities,
     async ({ handle }) => {
       await act(handle);
-      await resultInSkippedTime(env, handle);
+      await handle.result();
     },
     drainMs,
   );
@@ -664,7 +664,7 @@ test.each<[keyof Activities, string, string]>([
   const { activities, forgotten } = outside({ [name]: boom });
   await withLaunch(activities, async ({ handle }) => {
     expect(await codeOf(active(handle))).toBe(told);
-    expect(await resultInSkippedTime(env, handle)).toBe(code);
+    expect(await handle.result()).toBe(code);
     expect(forgotten).toHaveLength(1);
   });
 });
@@ -732,7 +732,7 @@ test.each<[string, Partial<Activities>]>([
     const sent = () => codeOf(handle.executeUpdate(submitProof, { args: [proof] }));
     await sent();
     await sent();
-    await resultInSkippedTime(env, handle);
+    await handle.result();
     const { configId } = forgotten[0] ?? { configId: '' };
     expect(dropped).toEqual([[openingsKey(configId, 's')]]);
     const expected = 'verifyProof' in over ? ['verify', 'drop'] : ['verify', 'record', 'verify', 'record', 'drop'];
@@ -751,7 +751,7 @@ test('openings nobody asked to verify are dropped with the launch, and a store t
   await withLaunch(activities, async ({ handle }) => {
     await walked(handle);
     await handle.executeUpdate(announceOpenings, { args: [{ gpuUuid: GPU, sha256: 's' }] });
-    expect(await resultInSkippedTime(env, handle)).toBe('proof_timeout');
+    expect(await handle.result()).toBe('proof_timeout');
     expect([drops, forgotten.length]).toEqual([1, 1]);
   });
 });
@@ -764,7 +764,7 @@ test('the clean-up is tried until it succeeds', async () => {
     },
   });
   await withLaunch(activities, async ({ handle }) => {
-    expect(await resultInSkippedTime(env, handle)).toBe('claim_timeout');
+    expect(await handle.result()).toBe('claim_timeout');
     expect(tries).toBe(4);
   });
 });
