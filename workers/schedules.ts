@@ -3,18 +3,18 @@ import { metagraphWorkflowId } from '../workflows/ids.ts';
 import { TASK_QUEUES } from '../workflows/task-queues.ts';
 import type { auditExport } from '../workflows/validator/exports/audit-export.ts';
 import type { housekeeping } from '../workflows/validator/housekeeping/housekeeping.ts';
-import type { ProofPluginName } from '../workflows/domain/proof/plugin.ts';
 import type { dueSweeps } from '../workflows/validator/nodes/due-sweeps.ts';
+import type { NodePolicy } from '../workflows/validator/nodes/messages.ts';
 import type { metagraphSync } from '../workflows/validator/metagraph/metagraph-sync.ts';
 
 export interface ScheduleSettings {
   netuid: number;
-  /** how GPUs are proven */
-  plugin: ProofPluginName;
+  /** how GPUs are proven, and how often */
+  nodes: NodePolicy;
 }
 
 /** Every schedule of the validator. The run's workflow id gets a timestamp appended by the server. */
-const validatorSchedules = ({ netuid, plugin }: ScheduleSettings): ScheduleOptions[] => [
+const validatorSchedules = ({ netuid, nodes }: ScheduleSettings): ScheduleOptions[] => [
   {
     scheduleId: metagraphWorkflowId(netuid),
     spec: { intervals: [{ every: '30 seconds' }] },
@@ -50,7 +50,7 @@ const validatorSchedules = ({ netuid, plugin }: ScheduleSettings): ScheduleOptio
       type: 'startWorkflow',
       workflowType: 'dueSweeps' satisfies (typeof dueSweeps)['name'],
       workflowId: 'due-sweeps',
-      args: [{ plugin }],
+      args: [{ policy: nodes }],
       taskQueue: TASK_QUEUES.validator,
       workflowExecutionTimeout: '5 minutes',
     },

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { SEARCH_ATTRIBUTES } from '../workflows/search-attributes.ts';
 import { ensureValidatorSchedules } from './schedules.ts';
+import { policy } from './testing/node-world.ts';
 import { createTestDatabase } from './testing/database.ts';
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -29,8 +30,7 @@ afterAll(async () => {
 }, 60_000);
 
 test('schedules are made once and updated after, whoever starts second', async () => {
-  for (let start = 0; start < 2; start++)
-    await ensureValidatorSchedules(env.client, { netuid: 64, plugin: 'simulated' });
+  for (let start = 0; start < 2; start++) await ensureValidatorSchedules(env.client, { netuid: 64, nodes: policy });
   const { policies, spec, action } = await env.client.schedule.getHandle('metagraph/64').describe();
   expect(policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 60_000 });
   expect(spec.intervals).toEqual([expect.objectContaining({ every: 30_000 })]);

@@ -23,7 +23,7 @@ import { createProofSessionActivities } from '../activities/validator/proof/proo
 import { chooseProfile } from '../workflows/domain/proof/profile-rows.ts';
 import { TASK_QUEUES } from '../workflows/task-queues.ts';
 import { workflowBundle } from './bundle.ts';
-import { loadValidatorConfig } from './config/validator.ts';
+import { loadValidatorConfig, nodePolicyOf } from './config/validator.ts';
 import { mergeActivities } from './merge-activities.ts';
 import { runWorkers } from './run-worker.ts';
 import { ensureValidatorSchedules } from './schedules.ts';
@@ -69,7 +69,7 @@ const nodeActivities = createNodeActivities({
     return choice?.kind === 'unusable' ? choice.detail : null;
   },
 });
-await ensureValidatorSchedules(temporal.client, { netuid: config.CANOPY_NETUID, plugin: config.CANOPY_PROOF });
+await ensureValidatorSchedules(temporal.client, { netuid: config.CANOPY_NETUID, nodes: nodePolicyOf(config) });
 await runWorkers({
   program: 'validator-worker',
   temporalAddress: config.CANOPY_TEMPORAL_ADDRESS,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { NodePolicy } from '../../workflows/validator/nodes/messages.ts';
 import { flag, hexSecret, milliseconds, port, readEnv, secret, url } from './read-env.ts';
 
 const schema = z.object({
@@ -129,6 +130,15 @@ export function loadValidatorConfig(env: NodeJS.ProcessEnv) {
   }
   return config;
 }
+
+/** What every node of this network is held to. */
+export const nodePolicyOf = (config: ValidatorConfig): NodePolicy => ({
+  plugin: config.CANOPY_PROOF,
+  reverifyEveryMs: config.CANOPY_REVERIFY_INTERVAL_MS,
+  silenceGraceMs: config.CANOPY_SILENCE_GRACE_MS,
+  retryEveryMs: 5000,
+  sweepAfterRegistrationMs: 600_000,
+});
 
 const forgeSchema = schema.pick({
   CANOPY_MODE: true,

@@ -179,6 +179,7 @@ export const idle = (uuid: string, over: Partial<ProvableNode> = {}): IdleNode =
   ...provable(uuid, over),
   taskId: TASK,
   minerHotkey: 'miner',
+  serverId: null,
 });
 
 /** A life of its own, verified before, so that only what comes after is under test. */

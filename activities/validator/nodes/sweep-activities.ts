@@ -153,4 +153,5 @@ const idleNode = (row: NodeRow): IdleNode => ({
   ...provableNodeOf(row),
   taskId: taskIdOf(row.task_id),
   minerHotkey: row.miner_hotkey,
+  serverId: row.server_id,
 });

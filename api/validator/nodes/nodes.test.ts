@@ -15,6 +15,7 @@ import { createProofSessionActivities } from '../../../activities/validator/proo
 import { createProofVerificationActivities } from '../../../activities/validator/proof/proof-verification-activities.ts';
 import { createTestDatabase } from '../../../workers/testing/database.ts';
 import { workflowBundle } from '../../../workers/bundle.ts';
+import { nodePolicyOf } from '../../../workers/config/validator.ts';
 import { GPU_TYPES, gpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
 import { simulatedProfile } from '../../../workflows/domain/proof/profiles.ts';
 import { nodeWorkflowId, sweepWorkflowId } from '../../../workflows/ids.ts';
@@ -246,7 +247,7 @@ test('two GPUs are announced, proven together by their agent, listed as idle, wa
     const due = { workflowId: `due-${randomUUID()}`, taskQueue: TASK_QUEUES.validator };
     const { started } = await environment.client.workflow.execute(dueSweeps, {
       ...due,
-      args: [{ plugin: 'simulated' }],
+      args: [{ policy: nodePolicyOf(built.deps.config) }],
     });
     if (started !== 1) throw new Error('no miner is due yet');
   });

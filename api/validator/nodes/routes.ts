@@ -9,10 +9,10 @@ import { compactInventory, detailedInventory } from '../../../workflows/domain/n
 import { whyBatchRefused } from '../../../workflows/domain/nodes/node-rules.ts';
 import { nodeRegistrationWorkflowId, nodeWorkflowId } from '../../../workflows/ids.ts';
 import { TASK_QUEUES } from '../../../workflows/task-queues.ts';
-import { deleteNode, registerNodes, type NodePolicy } from '../../../workflows/validator/nodes/messages.ts';
+import { deleteNode, registerNodes } from '../../../workflows/validator/nodes/messages.ts';
 import type { nodeLifecycle } from '../../../workflows/validator/nodes/node-lifecycle.ts';
 import type { nodeRegistration } from '../../../workflows/validator/nodes/node-registration.ts';
-import type { ValidatorConfig } from '../../../workers/config/validator.ts';
+import { nodePolicyOf } from '../../../workers/config/validator.ts';
 import { sendExactJson } from '../../http/exact-json.ts';
 import { describeRoute } from '../../http/openapi.ts';
 import { jsonBodyOf, rawBody } from '../../http/raw-body.ts';
@@ -20,15 +20,6 @@ import { parse } from '../../http/validate.ts';
 import { minerOf } from '../auth/auth.ts';
 import type { ValidatorDeps } from '../deps.ts';
 import * as wire from './wire.ts';
-
-/** What every node of this network is held to. */
-export const nodePolicyOf = (config: ValidatorConfig): NodePolicy => ({
-  plugin: config.CANOPY_PROOF,
-  reverifyEveryMs: config.CANOPY_REVERIFY_INTERVAL_MS,
-  silenceGraceMs: config.CANOPY_SILENCE_GRACE_MS,
-  retryEveryMs: 5000,
-  sweepAfterRegistrationMs: 600_000,
-});
 
 /** GPU inventory of spec/validator-api.md §2.5. */
 export function nodeRoutes({ auth, config, db, temporal }: ValidatorDeps): Router {

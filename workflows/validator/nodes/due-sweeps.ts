@@ -1,8 +1,8 @@
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import { log, ParentClosePolicy, proxyActivities, startChild } from '@temporalio/workflow';
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
-import type { ProofPluginName } from '../../domain/proof/plugin.ts';
 import { sweepWorkflowId } from '../../ids.ts';
+import type { NodePolicy } from './messages.ts';
 import { minerSweep } from './miner-sweep.ts';
 
 const { dueSweepsOf } = proxyActivities<SweepActivities>({
@@ -11,7 +11,7 @@ const { dueSweepsOf } = proxyActivities<SweepActivities>({
 });
 
 /** By schedule: starts the sweep of each miner whose moment has come. A sweep still under way is left alone. */
-export async function dueSweeps({ plugin }: { plugin: ProofPluginName }): Promise<{ started: number }> {
+export async function dueSweeps({ policy }: { policy: NodePolicy }): Promise<{ started: number }> {
   let started = 0;
   for (const { minerHotkey, minerHotkeys } of await dueSweepsOf()) {
     try {
@@ -20,7 +20,7 @@ export async function dueSweeps({ plugin }: { plugin: ProofPluginName }): Promis
         parentClosePolicy: ParentClosePolicy.ABANDON,
         workflowExecutionTimeout: '1 hour',
         memo: { miners: minerHotkeys.join(' ') },
-        args: [{ minerHotkeys, plugin }],
+        args: [{ minerHotkeys, policy }],
       });
       started++;
     } catch (err) {

@@ -112,17 +112,20 @@ export const deleteNode = defineUpdate<{ deleted: true }, [{ minerHotkey: string
 export interface IdleNode extends ProvableNode {
   taskId: string;
   minerHotkey: string;
+  serverId: string | null;
 }
 
-/** Input of `sweep/<hotkey>`: the miner whose moment has come, and those that have GPUs on the same hosts. */
+/** Input of `sweep/<hotkey>`: the miner whose moment has come, then those that share its window. */
 export interface MinerSweepInput {
   minerHotkeys: string[];
-  plugin: ProofPluginName;
+  policy: NodePolicy;
   /** A group that has not filled its memory by then has missed the window; four minutes where it is not said. */
   readyWithinMs?: number;
 }
 export interface MinerSweepState {
   status: 'reserving' | 'filling' | 'walking' | 'concluded';
+  /** whose GPUs share the window */
+  miners: number;
   gpus: number;
   /** GPUs of one type on one host: they answer, and are timed, together */
   groups: number;

@@ -8,16 +8,24 @@ import {
   newUuid,
   outside,
   passUntil,
+  policy,
   startLife,
   startNodeWorkers,
   stateOf,
   type NodeWorldActivities,
 } from '../../../workers/testing/node-world.ts';
 import { createTimeSkippingEnvironment } from '../../../workers/testing/workflow-environment.ts';
-import { sweepWorkflowId } from '../../ids.ts';
+import { nodeWorkflowId, sweepWorkflowId } from '../../ids.ts';
 import { TASK_QUEUES } from '../../task-queues.ts';
 import { dueSweeps } from './due-sweeps.ts';
-import type { IdleNode, MinerSweepInput, MinerSweepState, NodeState, ProvableNode } from './messages.ts';
+import {
+  deleteNode,
+  type IdleNode,
+  type MinerSweepInput,
+  type MinerSweepState,
+  type NodeState,
+  type ProvableNode,
+} from './messages.ts';
 import { minerSweep } from './miner-sweep.ts';
 
 let env: TestWorkflowEnvironment;
@@ -54,7 +62,7 @@ async function sweep(nodes: IdleNode[], over: Partial<NodeWorldActivities> = {},
   const result: MinerSweepState = await env.client.workflow.execute(minerSweep, {
     workflowId: sweepWorkflowId(randomUUID()),
     taskQueue: TASK_QUEUES.validator,
-    args: [{ minerHotkeys: ['miner'], plugin: 'simulated', ...input }],
+    args: [{ minerHotkeys: ['miner'], policy, ...input }],
   });
   const states: NodeState[] = [];
   for (const { uuid } of nodes) {
@@ -197,6 +205,53 @@ test("the validator's own fault fails nobody, and nothing stays reserved", async
   expect(new Set(world.released)).toEqual(new Set(nodes.map(({ uuid }) => uuid)));
 }, 60_000);
 
+test('a GPU whose workflow somebody has ended gets a new one, which knows what the sweep came to', async () => {
+  const [node] = fleet();
+  use({ reserveIdleNodes: async () => [node] });
+  world.rows.set(node.uuid, 'verified');
+  await (await startLife(env, node.uuid)).terminate('by hand');
+  const result = await env.client.workflow.execute(minerSweep, {
+    workflowId: sweepWorkflowId(randomUUID()),
+    taskQueue: TASK_QUEUES.validator,
+    args: [{ minerHotkeys: ['miner'], policy }],
+  });
+  expect(result).toMatchObject({ status: 'concluded', verified: 1 });
+  const life = env.client.workflow.getHandle(nodeWorkflowId(node.uuid));
+  await passUntil(env, async () => (await stateOf(env, node.uuid)).status === 'verified');
+  expect(await stateOf(env, node.uuid)).toMatchObject({ status: 'verified', attempts: 1 });
+  expect(world.requested).toEqual([]); // it has just been proven: nothing to ask for
+  await life.executeUpdate(deleteNode, { args: [{ minerHotkey: 'miner' }] });
+  await life.result();
+}, 60_000);
+
+test('a new workflow of a GPU that has just failed waits like any other before it asks for a sweep', async () => {
+  const [node] = fleet();
+  use({ reserveIdleNodes: async () => [node], verifyProof: async () => refused });
+  world.rows.set(node.uuid, 'verified');
+  await env.client.workflow.execute(minerSweep, {
+    workflowId: sweepWorkflowId(randomUUID()),
+    taskQueue: TASK_QUEUES.validator,
+    args: [{ minerHotkeys: ['miner'], policy }],
+  });
+  await passUntil(env, () => world.requested.length > 0);
+  expect(world.requested).toEqual([policy.retryEveryMs]); // not 0: at once
+  expect(await stateOf(env, node.uuid)).toMatchObject({ status: 'failed', failures: 1 });
+  await env.client.workflow.getHandle(nodeWorkflowId(node.uuid)).terminate();
+}, 60_000);
+const refused = { verified: false as const, reason: 'walk_entry_differs' as const, verdicts: [] };
+
+test('a GPU deleted while it was in a sweep stays deleted', async () => {
+  const [node] = fleet();
+  use({ reserveIdleNodes: async () => [node] }); // neither a row nor a workflow is left
+  const result = await env.client.workflow.execute(minerSweep, {
+    workflowId: sweepWorkflowId(randomUUID()),
+    taskQueue: TASK_QUEUES.validator,
+    args: [{ minerHotkeys: ['miner'], policy }],
+  });
+  expect(result).toMatchObject({ status: 'concluded' });
+  expect(await env.client.workflow.getHandle(nodeWorkflowId(node.uuid)).result()).toMatchObject({ status: 'deleted' });
+}, 60_000);
+
 test('a miner whose GPUs are all busy is asked nothing, and its next moment is drawn', async () => {
   const { result } = await sweep([]);
   expect(result).toMatchObject({ status: 'concluded', gpus: 0, groups: 0 });
@@ -217,7 +272,7 @@ test('a cancelled sweep gives its GPUs back', async () => {
   const handle = await env.client.workflow.start(minerSweep, {
     workflowId: sweepWorkflowId(randomUUID()),
     taskQueue: TASK_QUEUES.validator,
-    args: [{ minerHotkeys: ['miner'], plugin: 'simulated' }],
+    args: [{ minerHotkeys: ['miner'], policy }],
   });
   await begun.promise;
   await handle.cancel();
@@ -241,7 +296,7 @@ test('each due miner gets a sweep; one that is under way is left alone', async (
     env.client.workflow.execute(dueSweeps, {
       workflowId: `due-${randomUUID()}`,
       taskQueue: TASK_QUEUES.validator,
-      args: [{ plugin: 'simulated' }],
+      args: [{ policy }],
     });
   expect(await look()).toEqual({ started: 2 });
   expect(await look()).toEqual({ started: 0 });

@@ -15,22 +15,20 @@ import {
 } from '@temporalio/workflow';
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { groupsOf } from '../../domain/nodes/proof-groups.ts';
-import { nodeWorkflowId } from '../../ids.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import { outcomeOfGpu } from './gpu-outcomes.ts';
 import { groupProof } from './group-proof.ts';
 import {
   groupReady,
   groupWalked,
-  swept,
   sweepStatus,
   walkNow,
   type IdleNode,
   type MinerSweepInput,
   type MinerSweepState,
-  type SweptNode,
   type VerificationOutcome,
 } from './messages.ts';
+import { tellNode } from './tell-node.ts';
 import { areTogether } from './verify-in-one-window.ts';
 
 const { reserveIdleNodes, releaseNodes, concludeNodes } = proxyActivities<SweepActivities>({
@@ -49,12 +47,13 @@ const ALL_READY_MS = 240_000;
  */
 export async function minerSweep({
   minerHotkeys,
-  plugin,
+  policy,
   readyWithinMs = ALL_READY_MS,
 }: MinerSweepInput): Promise<MinerSweepState> {
   const sweepId = uuid4();
   const state: MinerSweepState = {
     status: 'reserving',
+    miners: minerHotkeys.length,
     gpus: 0,
     groups: 0,
     ready: 0,
@@ -74,7 +73,7 @@ export async function minerSweep({
       { key: SEARCH_ATTRIBUTES.status, value: status },
     ]);
     setCurrentDetails(
-      `${state.gpus} idle GPUs in ${state.groups} groups: ${status}, ${state.ready} groups have filled`,
+      `${state.gpus} idle GPUs of ${state.miners} miners in ${state.groups} groups: ${status}, ${state.ready} groups have filled`,
     );
   };
   const childId = (group: number): string => `${workflowInfo().workflowId}/${sweepId}/${group}`;
@@ -117,7 +116,7 @@ export async function minerSweep({
     try {
       outcome = await executeChild(groupProof, {
         workflowId: childId(group),
-        args: [{ group, nodes: members, minerHotkey, plugin }],
+        args: [{ group, nodes: members, minerHotkey, plugin: policy.plugin }],
       });
     } catch (err) {
       if (isCancellation(err)) throw err;
@@ -128,20 +127,11 @@ export async function minerSweep({
     await condition(() => [...ready].every((each) => startedAtMs.has(each) || ended.has(each) || late.has(each)));
     if (outcome.kind === 'verified' && !areTogether([...startedAtMs.values()]))
       outcome = { kind: 'unclear', reason: 'the walks of this sweep did not begin together' };
-    const concluded = members.map(({ uuid, taskId }): SweptNode => ({
-      uuid,
-      taskId,
-      outcome: outcomeOfGpu(outcome, uuid, plugin),
-    }));
+    const outcomeOf = (uuid: string): VerificationOutcome => outcomeOfGpu(outcome, uuid, policy.plugin);
+    const concluded = members.map(({ uuid, taskId }) => ({ uuid, taskId, outcome: outcomeOf(uuid) }));
     await concludeNodes({ sweepId, minerHotkey, nodes: concluded });
-    await Promise.all(concluded.map(tellNode));
-  }
-
-  async function tellNode(node: SweptNode): Promise<void> {
-    state[COUNTED[node.outcome.kind]]++;
-    await getExternalWorkflowHandle(nodeWorkflowId(node.uuid))
-      .signal(swept, node)
-      .catch((err: unknown) => log.warn('node.not_told', { uuid: node.uuid, error: String(err) })); // deleted meanwhile
+    for (const each of concluded) state[COUNTED[each.outcome.kind]]++;
+    await Promise.all(members.map((member) => tellNode(member, outcomeOf(member.uuid), policy)));
   }
 
   async function tellGroup(group: number, sign: { mayWalk: boolean }): Promise<void> {

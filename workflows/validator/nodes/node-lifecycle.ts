@@ -118,7 +118,7 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
     const row = await lookUpNode({ uuid: node.uuid, taskId, minerHotkey });
     if (row.status === 'gone') to('deleted', 'its row is gone'); // deleted before this life began
     else if (inbox.registration) note(settledOf(inbox.registration)); // its registration has written the rows
-    else inbox.wantsSweep = row.status !== 'verified';
+    else inbox.wantsSweep = row.status !== 'verified' && inbox.swept.length === 0;
   }
 
   /** How long nothing may be heard before this looks after itself. */

@@ -1,0 +1,27 @@
+import { getExternalWorkflowHandle, log, ParentClosePolicy, startChild } from '@temporalio/workflow';
+import { nodeWorkflowId } from '../../ids.ts';
+import { swept, type IdleNode, type NodePolicy, type VerificationOutcome } from './messages.ts';
+import { nodeLifecycle } from './node-lifecycle.ts';
+
+/** What came of a GPU in a sweep, to its `node/<uuid>`. One that somebody has ended lives again, if its row is still there. */
+export async function tellNode(node: IdleNode, outcome: VerificationOutcome, policy: NodePolicy): Promise<void> {
+  const { taskId, minerHotkey, serverId, ...provable } = node;
+  const message = { uuid: node.uuid, taskId, outcome };
+  const workflowId = nodeWorkflowId(node.uuid);
+  try {
+    return await getExternalWorkflowHandle(workflowId).signal(swept, message);
+  } catch (err) {
+    log.info('node.revived', { workflowId, error: String(err) });
+  }
+  try {
+    const life = await startChild(nodeLifecycle, {
+      workflowId,
+      parentClosePolicy: ParentClosePolicy.ABANDON,
+      memo: { gpu: node.gpuType, host: `${node.host}:${node.port}` },
+      args: [{ node: provable, taskId, minerHotkey, serverId, policy, awaitsRegistration: false }],
+    });
+    await life.signal(swept, message);
+  } catch (err) {
+    log.warn('node.not_told', { workflowId, error: String(err) }); // deleted meanwhile, or registered anew
+  }
+}
