@@ -88,7 +88,7 @@ async function until(holds: () => Promise<boolean>): Promise<void> {
 test('a miner is due when its moment has come; new miners get one within a period, gone ones are forgotten', async () => {
   const [due, waiting, gone] = [miner(), miner(), miner()];
   await insertNode(database.knex, due);
-  await insertNode(database.knex, waiting, { verification_host: 'elsewhere' });
+  await insertNode(database.knex, waiting, { verification_host: 'elsewhere', gpu_identifier: 'a6000' });
   await database.knex('miner_sweeps').insert([
     { miner_hotkey: due, next_at: new Date(Date.now() - 1) },
     { miner_hotkey: gone, next_at: new Date(Date.now() - 1) },
@@ -99,27 +99,51 @@ test('a miner is due when its moment has come; new miners get one within a perio
   expect(inMs).toBeLessThanOrEqual(EVERY_MS);
 });
 
-test('hotkeys with verified GPUs on the same host share a window, once an hour at the most', async () => {
-  const [due, beside, pretender, elsewhere] = [miner(), miner(), miner(), miner()];
+test('a window takes along who is beside and strangers of the same type, as far as they have verified GPUs', async () => {
+  const [due, beside, pretender, stranger, other] = [miner(), miner(), miner(), miner(), miner()];
   await insertNode(database.knex, due, { verification_host: 'Shared.example' });
-  await insertNode(database.knex, beside, { verification_host: 'shared.example' });
+  await insertNode(database.knex, beside, { verification_host: 'shared.example', gpu_identifier: 'a6000' });
   await insertNode(database.knex, pretender, { verification_host: 'shared.example', status: 'failed' });
-  await insertNode(database.knex, elsewhere, { verification_host: 'other.example' });
+  await insertNode(database.knex, stranger, { verification_host: 'far.example' });
+  await insertNode(database.knex, other, { verification_host: 'other.example', gpu_identifier: 'a6000' });
   const later = new Date(Date.now() + 3_600_000);
   await database
     .knex('miner_sweeps')
     .insert([
       { miner_hotkey: due, next_at: new Date(Date.now() - 1) },
-      ...[beside, pretender, elsewhere].map((hotkey) => ({ miner_hotkey: hotkey, next_at: later })),
+      ...[beside, pretender, stranger, other].map((hotkey) => ({ miner_hotkey: hotkey, next_at: later })),
     ]);
-  expect(await dueNow()).toEqual([[due, beside]]);
+  expect(await dueNow()).toEqual([[due, beside, stranger]]);
   await database
     .knex('miner_sweeps')
     .where({ miner_hotkey: pretender })
     .update({ next_at: new Date(0) });
-  expect((await dueNow()).find(([first]) => first === pretender)).toEqual([pretender]); // who failed draws nobody in
-  await reserve(beside);
-  expect((await dueNow()).find(([first]) => first === due)).toEqual([due]);
+  expect(await dueNow()).toEqual([[pretender], [due, beside, stranger]]); // who failed draws nobody in
+  for (const swept of [beside, stranger]) await reserve(swept, randomUUID(), 0.5);
+  expect(await dueNow()).toEqual([[pretender], [due]]);
+});
+
+test('only GPUs that nothing runs on count for the room of a window', async () => {
+  const [due, serving, idling] = [miner(), miner(), miner()];
+  await insertNode(database.knex, due);
+  for (const [hotkey, isBusy] of [
+    [serving, true],
+    [idling, false],
+  ] as const) {
+    const uuids: string[] = [];
+    for (let gpu = 0; gpu < 100; gpu++)
+      uuids.push(await insertNode(database.knex, hotkey, { verification_host: `${hotkey}.example` }));
+    if (isBusy)
+      await database.knex.transaction(async (trx) => {
+        await trx.raw('set local session_replication_role = replica'); // no instance row is needed here
+        await trx('instance_nodes').insert(uuids.map((uuid) => ({ node_uuid: uuid, instance_id: randomUUID() })));
+      });
+  }
+  await drawing(0).dueSweepsOf();
+  await drawing(0).requestSweep({ minerHotkey: due, withinMs: 0 });
+  const windows = await dueNow();
+  expect(windows).toHaveLength(1);
+  expect(new Set(windows[0])).toEqual(new Set([due, serving, idling]));
 });
 
 test('the next moment is drawn when a sweep begins, without memory and within three periods; for one sweep once', async () => {

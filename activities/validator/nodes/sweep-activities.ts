@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import type { Knex } from 'knex';
 import { REGISTRATION_MS } from '../../../workflows/domain/nodes/node-rules.ts';
+import { sweepWindows, type SweepWindow, type SweptFleet } from '../../../workflows/domain/nodes/sweep-windows.ts';
 import type { IdleNode, SweptNode } from '../../../workflows/validator/nodes/messages.ts';
 import { NodeStore, type NodeRow } from './node-store.ts';
 import { fullTaskId, provableNodeOf, randomSeed, taskIdOf } from './node-tasks.ts';
@@ -27,11 +28,10 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
 
   return {
     /**
-     * Miners whose moment has come, each with those that have verified GPUs on the same hosts: one window for all of them, so
-     * that one card does not answer for two hotkeys in turn; but nobody is drawn into others' windows more than once an hour.
-     * Miners without GPUs are forgotten, new ones get a first moment.
+     * Miners whose moment has come, each with its company (`sweepWindows`). Miners without GPUs are forgotten, new ones get a
+     * first moment.
      */
-    async dueSweepsOf(): Promise<{ minerHotkey: string; minerHotkeys: string[] }[]> {
+    async dueSweepsOf(): Promise<SweepWindow[]> {
       await db.raw(
         `insert into miner_sweeps (miner_hotkey, next_at)
            select distinct miner_hotkey, now() + random() * ? * interval '1 millisecond' from nodes
@@ -39,19 +39,11 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
         [everyMs],
       );
       await db('miner_sweeps').whereNotIn('miner_hotkey', db('nodes').select('miner_hotkey')).delete();
-      const { rows }: { rows: { miner_hotkey: string; beside: string[] }[] } = await db.raw(
-        `select due.miner_hotkey, array(
-            select distinct theirs.miner_hotkey
-              from nodes own
-              join nodes theirs on lower(theirs.verification_host) = lower(own.verification_host)
-              join miner_sweeps other on other.miner_hotkey = theirs.miner_hotkey
-             where own.miner_hotkey = due.miner_hotkey and theirs.miner_hotkey <> due.miner_hotkey
-               and own.status = 'verified' and theirs.status = 'verified'
-               and (other.last_at is null or other.last_at < now() - interval '1 hour')
-             order by 1) as beside
-           from miner_sweeps due where due.next_at <= now() order by due.next_at`,
-      );
-      return rows.map((row) => ({ minerHotkey: row.miner_hotkey, minerHotkeys: [row.miner_hotkey, ...row.beside] }));
+      const due: string[] = await db('miner_sweeps')
+        .where('next_at', '<=', db.fn.now())
+        .orderBy('next_at')
+        .pluck('miner_hotkey');
+      return due.length === 0 ? [] : sweepWindows({ due, fleets: await verifiedFleets(), random });
     },
 
     /** Brings the miner's next sweep to a random moment within `withinMs`; a sooner one stays. */
@@ -137,6 +129,23 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
       await db('nodes').whereIn('uuid', uuids).where({ sweep_id: sweepId }).update(FREE);
     },
   };
+
+  async function verifiedFleets(): Promise<SweptFleet[]> {
+    const { rows }: { rows: SweptFleet[] } = await db.raw(
+      `select node.miner_hotkey as "minerHotkey",
+              array_agg(distinct lower(node.verification_host)) as hosts,
+              array_agg(distinct node.gpu_identifier) as "gpuTypes",
+              (count(*) filter (where busy.node_uuid is null))::int as "idleGpus",
+              extract(epoch from now() - max(sweeps.last_at))::float8 * 1000 as "sinceSweepMs"
+         from nodes node
+         join miner_sweeps sweeps using (miner_hotkey)
+         left join instance_nodes busy on busy.node_uuid = node.uuid
+        where node.status = 'verified'
+        group by node.miner_hotkey
+        order by node.miner_hotkey`,
+    );
+    return rows;
+  }
 
   /** Memoryless: a moment just after a sweep is no safer than any other. At most three periods. */
   function drawMs(): number {
