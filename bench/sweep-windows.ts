@@ -24,13 +24,14 @@ function row(names: number): string {
   for (;;) {
     const now = Math.ceil(Math.min(...nextAt) / LOOK_MS) * LOOK_MS;
     if (now >= days * DAY_MS) break;
-    const due = nextAt.flatMap((at, name) => (at <= now ? [String(name)] : []));
+    const due = nextAt.flatMap((at, name) => (at <= now ? [{ minerHotkey: String(name), apartFrom: [] }] : []));
     const fleets: SweptFleet[] = lastAt.map((at, name) => ({
       minerHotkey: String(name),
       hosts: [String(name)],
       gpuTypes: ['one'],
       idleGpus: 8,
       sinceSweepMs: at === null ? null : now - at,
+      apartFrom: [],
     }));
     for (const { minerHotkeys } of sweepWindows({ due, fleets, random: Math.random })) {
       const together = minerHotkeys.map(Number);

@@ -146,6 +146,43 @@ test('only GPUs that nothing runs on count for the room of a window', async () =
   expect(new Set(windows[0])).toEqual(new Set([due, serving, idling]));
 });
 
+test('whoever broke has to be seen with all the others, until it has held beside each; twice is as good as once', async () => {
+  const [one, two, three] = [miner(), miner(), miner()];
+  for (const hotkey of [one, two, three])
+    await insertNode(database.knex, hotkey, { verification_host: `${hotkey}.example`, gpu_identifier: hotkey });
+  await drawing(0.5).dueSweepsOf();
+  const apartOf = async (hotkey: string): Promise<string[]> => {
+    const [apart]: string[][] = await database.knex('miner_sweeps').where({ miner_hotkey: hotkey }).pluck('apart_from');
+    return apart ?? [];
+  };
+  const record = async (held: string[], broke: string[]): Promise<void> => {
+    for (const _ of [1, 2]) await drawing(0).recordCompany({ held, broke });
+  };
+  await record([two], [one, three]);
+  expect(await apartOf(one)).toEqual([two, three].toSorted());
+  expect([await apartOf(two), await apartOf(three)]).toEqual([[], [one, two].toSorted()]);
+
+  await drawing(0).requestSweep({ minerHotkey: one, withinMs: 0 });
+  expect(new Set((await dueNow())[0])).toEqual(new Set([one, two, three]));
+  await record([one, two], [three]); // now the other one of the two is away
+  expect([await apartOf(one), await apartOf(three)]).toEqual([[three], [one, two].toSorted()]);
+  await record([one, three], []);
+  expect([await apartOf(one), await apartOf(three)]).toEqual([[], [two]]);
+});
+
+test('deleting the node and registering it again leaves nothing behind', async () => {
+  const [cheat, witness] = [miner(), miner()];
+  const uuid = await insertNode(database.knex, cheat, { verification_host: 'cheat.example', gpu_identifier: 'a6000' });
+  await insertNode(database.knex, witness, { verification_host: 'witness.example' });
+  await drawing(0.5).dueSweepsOf();
+  await drawing(0).recordCompany({ held: [witness], broke: [cheat] });
+  await drawing(0).requestSweep({ minerHotkey: cheat, withinMs: 0 });
+  await database.knex('nodes').where({ uuid }).delete();
+  expect(await dueNow()).toEqual([]);
+  await insertNode(database.knex, cheat, { verification_host: 'cheat.example', gpu_identifier: 'a6000' });
+  expect(await dueNow()).toEqual([[cheat, witness]]);
+});
+
 test('the next moment is drawn when a sweep begins, without memory and within three periods; for one sweep once', async () => {
   const hotkey = miner();
   await insertNode(database.knex, hotkey);

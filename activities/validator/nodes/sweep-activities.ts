@@ -1,13 +1,22 @@
 import { randomInt } from 'node:crypto';
 import type { Knex } from 'knex';
 import { REGISTRATION_MS } from '../../../workflows/domain/nodes/node-rules.ts';
-import { sweepWindows, type SweepWindow, type SweptFleet } from '../../../workflows/domain/nodes/sweep-windows.ts';
+import {
+  apartAfter,
+  sweepWindows,
+  type Company,
+  type DueMiner,
+  type SweepWindow,
+  type SweptFleet,
+} from '../../../workflows/domain/nodes/sweep-windows.ts';
 import type { IdleNode, SweptNode } from '../../../workflows/validator/nodes/messages.ts';
 import { NodeStore, type NodeRow } from './node-store.ts';
 import { fullTaskId, provableNodeOf, randomSeed, taskIdOf } from './node-tasks.ts';
 
 /** Reserved for a sweep until `releaseNodes`, or this long if the sweep dies: no instance claims it meanwhile. */
 export const SWEEP_LEASE_MS = 600_000;
+/** A card that is registered anew under the same hotkey within this is still known. */
+const APART_MS = 30 * 86_400_000;
 /** More in one window than any miner has; the rest comes with the next one. */
 const MAX_SWEPT = 1500;
 
@@ -28,8 +37,8 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
 
   return {
     /**
-     * Miners whose moment has come, each with its company (`sweepWindows`). Miners without GPUs are forgotten, new ones get a
-     * first moment.
+     * Miners whose moment has come, each with its company (`sweepWindows`). New miners get a first moment; those without GPUs are
+     * forgotten, once nobody is left that they would have to be seen with.
      */
     async dueSweepsOf(): Promise<SweepWindow[]> {
       await db.raw(
@@ -38,11 +47,15 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
          on conflict (miner_hotkey) do nothing`,
         [everyMs],
       );
-      await db('miner_sweeps').whereNotIn('miner_hotkey', db('nodes').select('miner_hotkey')).delete();
-      const due: string[] = await db('miner_sweeps')
+      await db('miner_sweeps')
+        .whereNotIn('miner_hotkey', db('nodes').select('miner_hotkey'))
+        .whereRaw('(apart_until is null or apart_until < now())')
+        .delete();
+      const due: DueMiner[] = await db('miner_sweeps')
+        .whereIn('miner_hotkey', db('nodes').select('miner_hotkey'))
         .where('next_at', '<=', db.fn.now())
         .orderBy('next_at')
-        .pluck('miner_hotkey');
+        .select({ minerHotkey: 'miner_hotkey', apartFrom: 'apart_from' });
       return due.length === 0 ? [] : sweepWindows({ due, fleets: await verifiedFleets(), random });
     },
 
@@ -124,6 +137,23 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
       });
     },
 
+    /** Whom each of a window's miners has to be seen with from now on (`apartAfter`). */
+    async recordCompany(company: Company): Promise<void> {
+      await db.transaction(async (trx) => {
+        const rows = await trx('miner_sweeps')
+          .whereIn('miner_hotkey', [...company.held, ...company.broke])
+          .orderBy('miner_hotkey')
+          .forUpdate()
+          .select<{ miner_hotkey: string; apart_from: string[] }[]>('miner_hotkey', 'apart_from');
+        for (const { miner_hotkey: minerHotkey, apart_from: before } of rows) {
+          const apart = apartAfter(minerHotkey, before, company);
+          await trx('miner_sweeps')
+            .where({ miner_hotkey: minerHotkey })
+            .update({ apart_from: apart, apart_until: apart.length > 0 ? inMs(APART_MS) : null });
+        }
+      });
+    },
+
     /** Claimable again; the sweep's own reservations only. */
     async releaseNodes({ sweepId, uuids }: { sweepId: string; uuids: string[] }): Promise<void> {
       await db('nodes').whereIn('uuid', uuids).where({ sweep_id: sweepId }).update(FREE);
@@ -136,12 +166,13 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
               array_agg(distinct lower(node.verification_host)) as hosts,
               array_agg(distinct node.gpu_identifier) as "gpuTypes",
               (count(*) filter (where busy.node_uuid is null))::int as "idleGpus",
-              extract(epoch from now() - max(sweeps.last_at))::float8 * 1000 as "sinceSweepMs"
+              extract(epoch from now() - sweeps.last_at)::float8 * 1000 as "sinceSweepMs",
+              sweeps.apart_from as "apartFrom"
          from nodes node
          join miner_sweeps sweeps using (miner_hotkey)
          left join instance_nodes busy on busy.node_uuid = node.uuid
         where node.status = 'verified'
-        group by node.miner_hotkey
+        group by node.miner_hotkey, sweeps.last_at, sweeps.apart_from
         order by node.miner_hotkey`,
     );
     return rows;

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { MAX_STRANGERS_GPUS, sweepWindows, type SweptFleet } from './sweep-windows.ts';
+import { apartAfter, MAX_STRANGERS_GPUS, sweepWindows, type SweptFleet } from './sweep-windows.ts';
 
 const HOUR = 3_600_000;
 const fleet = (minerHotkey: string, over: Partial<SweptFleet> = {}): SweptFleet => ({
@@ -8,10 +8,18 @@ const fleet = (minerHotkey: string, over: Partial<SweptFleet> = {}): SweptFleet 
   gpuTypes: ['h100'],
   idleGpus: 8,
   sinceSweepMs: null,
+  apartFrom: [],
   ...over,
 });
 const windowsOf = (due: string[], fleets: SweptFleet[], random: () => number = () => 0): string[][] =>
-  sweepWindows({ due, fleets, random }).map(({ minerHotkeys }) => minerHotkeys);
+  sweepWindows({
+    due: due.map((minerHotkey) => ({
+      minerHotkey,
+      apartFrom: fleets.find((fleet) => fleet.minerHotkey === minerHotkey)?.apartFrom ?? [],
+    })),
+    fleets,
+    random,
+  }).map(({ minerHotkeys }) => minerHotkeys);
 
 /** Always the same numbers, as even as any (mulberry32). */
 function seeded(seed: number): () => number {
@@ -69,6 +77,30 @@ test('strangers fill the room that there is, smaller ones where a larger does no
   expect(windowsOf(['due'], [fleet('due'), huge, fits])).toEqual([['due', 'huge']]);
 });
 
+test('whoever was lost in company comes back in the same company, whatever types it has, and waits while one rests', () => {
+  const wait = (sinceSweepMs: number) => [
+    fleet('seen with', { gpuTypes: ['a100'], sinceSweepMs }),
+    fleet('and with', { gpuTypes: ['a100'] }),
+    fleet('lost', { apartFrom: ['seen with', 'and with', 'gone'] }),
+  ];
+  expect(windowsOf(['lost'], wait(600_001))).toEqual([['lost', 'seen with', 'and with']]);
+  expect(windowsOf(['lost'], wait(600_000))).toEqual([]);
+  const due = [{ minerHotkey: 'all lost', apartFrom: ['seen with'] }]; // nothing of it is verified
+  expect(sweepWindows({ due, fleets: wait(600_001), random: () => 0 })).toEqual([
+    { minerHotkey: 'all lost', minerHotkeys: ['all lost', 'seen with'] },
+  ]);
+});
+
+test('a stranger that has to be seen with others brings them, or does not come', () => {
+  const fleets = (sinceSweepMs: number) => [
+    fleet('due'),
+    fleet('stranger', { apartFrom: ['seen with', 'due'] }),
+    fleet('seen with', { gpuTypes: ['a100'], sinceSweepMs }),
+  ];
+  expect(windowsOf(['due'], fleets(600_001))).toEqual([['due', 'stranger', 'seen with']]);
+  expect(windowsOf(['due'], fleets(600_000))).toEqual([['due']]);
+});
+
 test('a window has strangers twice for each name that it would draw: the fewer, the more often', () => {
   const drawn = (names: number, share: number): number =>
     (
@@ -96,4 +128,47 @@ test('every stranger is as likely as any other', () => {
   expect(Math.abs((mean / 20_000) * (127 / 2) - 1)).toBeLessThan(0.12);
   const chiSquared = times.reduce((sum, each) => sum + (each - mean) ** 2 / mean, 0);
   expect(chiSquared).toBeLessThan(190); // 126 degrees of freedom: above this once in ten thousand
+});
+
+test('whoever breaks again stays apart from those before; holding takes off who held as well', () => {
+  expect(apartAfter('a', ['x'], { held: ['b'], broke: ['a', 'c'] })).toEqual(['b', 'c', 'x']);
+  expect(apartAfter('a', ['b', 'x'], { held: ['a', 'b'], broke: ['x'] })).toEqual(['x']);
+  expect(apartAfter('a', ['b'], { held: [], broke: ['b'] })).toEqual(['b']); // unclear: nothing changes
+});
+
+test('of two names for one card never more than one is verified once they have met, whoever of them is silent', () => {
+  const random = seeded(7);
+  const names = Array.from({ length: 24 }, (_, at) => `m${at}`);
+  const miners = new Map(
+    names.map((name) => [name, { nextAt: random() * 24, lastAt: -Infinity, apart: [] as string[], isVerified: true }]),
+  );
+  const [card, alias] = [miners.get('m0'), miners.get('m1')];
+  let [met, bothAfter, aliasHours] = [false, 0, 0];
+  for (let hour = 0; hour < 24 * 60; hour += 0.05) {
+    const fleets = [...miners].flatMap(([name, { isVerified, lastAt, apart }]) =>
+      isVerified ? [fleet(name, { sinceSweepMs: (hour - lastAt) * HOUR, apartFrom: apart })] : [],
+    );
+    const due = [...miners].filter(([, { nextAt }]) => nextAt <= hour);
+    const looked = due.map(([minerHotkey, { apart }]) => ({ minerHotkey, apartFrom: apart }));
+    for (const { minerHotkeys } of sweepWindows({ due: looked, fleets, random })) {
+      const isShared = minerHotkeys.includes('m0') && minerHotkeys.includes('m1');
+      const silent = isShared ? [random() < 0.5 ? 'm0' : 'm1'] : [];
+      met ||= isShared;
+      const broke = minerHotkeys.filter((name) => silent.includes(name) || random() < 0.001); // others fail as well
+      const company = { held: minerHotkeys.filter((name) => !broke.includes(name)), broke };
+      for (const name of minerHotkeys) {
+        const miner = miners.get(name);
+        if (!miner) continue;
+        miner.isVerified = company.held.includes(name);
+        miner.apart = apartAfter(name, miner.apart, company);
+        Object.assign(miner, { lastAt: hour, nextAt: hour + (miner.isVerified ? -Math.log(1 - random()) * 24 : 1) });
+      }
+    }
+    if (met && card?.isVerified && alias?.isVerified) bothAfter++;
+    if (alias?.isVerified) aliasHours += 0.05;
+  }
+  expect({ met, bothAfter }).toEqual({ met: true, bothAfter: 0 });
+  expect(aliasHours).toBeGreaterThan(24); // the two take turns
+  for (const [name, { isVerified }] of miners)
+    if (name !== 'm0' && name !== 'm1') expect({ name, isVerified }).toEqual({ name, isVerified: true });
 });

@@ -8,6 +8,12 @@ export interface SweptFleet {
   idleGpus: number;
   /** null: never */
   sinceSweepMs: number | null;
+  apartFrom: readonly string[];
+}
+export interface DueMiner {
+  minerHotkey: string;
+  /** in whose company GPUs of its own were lost or failed, and whom it has not held beside since */
+  apartFrom: readonly string[];
 }
 export interface SweepWindow {
   /** whose moment has come */
@@ -22,57 +28,79 @@ export const MAX_STRANGERS_GPUS = 256;
 const DRAWS = 2;
 /** Whoever announces the host of another does not have it swept all day. */
 const REST_MS = 3_600_000;
+/** Whoever keeps being lost does not have those swept all day that it was lost beside. */
+const RETURN_REST_MS = 600_000;
 
 /**
  * Who is swept with whom. A miner whose moment has come takes along those with GPUs on the same hosts, and now and then as many
  * strangers with GPUs of a type of its own as there is room for, drawn at random, each with its neighbours: one card behind two names
  * and two addresses shows only where both names are in one window, and nobody can tell who will be. Seldom and many rather
- * than often and few: a name meets the more others for each time it is swept (`bench/sweep-windows.ts`). Nobody is drawn in more than once
- * an hour, nor into two windows of one look. Only verified GPUs draw others in. `random` is uniform in [0, 1).
+ * than often and few: a name meets the more others for each time it is swept (`bench/sweep-windows.ts`).
+ *
+ * Whoever was lost or failed in company comes back only in the same company (`apartFrom`): of two names for one card never more than one
+ * is verified once they have met. While any of these rests, it waits.
+ *
+ * Nobody is drawn in more than once an hour (ten minutes for a return), nor into two windows of one look. Strangers and neighbours
+ * come for verified GPUs only. `random` is uniform in [0, 1).
  */
 export function sweepWindows({
   due,
   fleets,
   random,
 }: {
-  due: readonly string[];
+  due: readonly DueMiner[];
   fleets: readonly SweptFleet[];
   random: () => number;
 }): SweepWindow[] {
   const taken = new Set<string>();
-  const take = (fleet: SweptFleet): void => void taken.add(fleet.minerHotkey);
+  const take = (joining: readonly SweptFleet[]): void => joining.forEach(({ minerHotkey }) => taken.add(minerHotkey));
   const windows: SweepWindow[] = [];
-  for (const minerHotkey of due) {
-    if (taken.has(minerHotkey)) continue;
+  for (const { minerHotkey, apartFrom } of due) {
+    const witnesses = taken.has(minerHotkey) ? null : witnessesOf(apartFrom, []);
+    if (!witnesses) continue;
     taken.add(minerHotkey);
+    take(witnesses);
     const own = fleets.find((fleet) => fleet.minerHotkey === minerHotkey);
-    const neighbours = own ? neighboursOf(own) : [];
-    neighbours.forEach(take);
-    const strangers = own ? strangersOf(own) : [];
-    strangers.forEach(take);
-    const company = [...neighbours, ...strangers].map((fleet) => fleet.minerHotkey);
-    windows.push({ minerHotkey, minerHotkeys: [minerHotkey, ...company] });
+    const company = [...witnesses];
+    if (own) {
+      const neighbours = neighboursOf(own);
+      take(neighbours);
+      company.push(...neighbours);
+      const strangers = strangersOf(own, [own, ...company]);
+      take(strangers);
+      company.push(...strangers);
+    }
+    windows.push({ minerHotkey, minerHotkeys: [minerHotkey, ...company.map((fleet) => fleet.minerHotkey)] });
   }
   return windows;
 
-  function canJoin({ minerHotkey, sinceSweepMs }: SweptFleet): boolean {
-    return !taken.has(minerHotkey) && (sinceSweepMs === null || sinceSweepMs > REST_MS);
+  function isFree({ minerHotkey, sinceSweepMs }: SweptFleet, restMs: number): boolean {
+    return !taken.has(minerHotkey) && (sinceSweepMs === null || sinceSweepMs > restMs);
+  }
+
+  /** Those of `apartFrom` that are not there yet; null while one of them cannot come. Who has nothing verified is not waited for. */
+  function witnessesOf(apartFrom: readonly string[], company: readonly SweptFleet[]): SweptFleet[] | null {
+    const missing = fleets.filter((fleet) => apartFrom.includes(fleet.minerHotkey) && !company.includes(fleet));
+    return missing.every((fleet) => isFree(fleet, RETURN_REST_MS)) ? missing : null;
   }
 
   function neighboursOf({ minerHotkey, hosts }: SweptFleet): SweptFleet[] {
-    return fleets.filter((fleet) => fleet.minerHotkey !== minerHotkey && canJoin(fleet) && meet(fleet.hosts, hosts));
+    return fleets.filter(
+      (fleet) => fleet.minerHotkey !== minerHotkey && isFree(fleet, REST_MS) && meet(fleet.hosts, hosts),
+    );
   }
 
-  function strangersOf({ gpuTypes }: SweptFleet): SweptFleet[] {
-    const candidates = fleets.filter((fleet) => canJoin(fleet) && meet(fleet.gpuTypes, gpuTypes));
+  function strangersOf({ gpuTypes }: SweptFleet, company: readonly SweptFleet[]): SweptFleet[] {
+    const candidates = fleets.filter((fleet) => isFree(fleet, REST_MS) && meet(fleet.gpuTypes, gpuTypes));
     const drawn = new Set<SweptFleet>();
     let draws = 0;
     let room = MAX_STRANGERS_GPUS;
     for (const stranger of shuffled(candidates, random)) {
       if (room <= 0) break;
-      if (drawn.has(stranger)) continue;
-      const joining = [stranger, ...neighboursOf(stranger)].filter((fleet) => !drawn.has(fleet));
-      const gpus = joining.reduce((sum, { idleGpus }) => sum + idleGpus, 0);
+      const witnesses = drawn.has(stranger) ? null : witnessesOf(stranger.apartFrom, [...company, ...drawn]);
+      if (!witnesses) continue;
+      const joining = new Set([stranger, ...witnesses, ...neighboursOf(stranger)].filter((fleet) => !drawn.has(fleet)));
+      const gpus = [...joining].reduce((sum, { idleGpus }) => sum + idleGpus, 0);
       // one larger than all the room is drawn alone, or it would never be
       if (gpus > room && draws > 0) continue;
       for (const each of joining) drawn.add(each);
@@ -81,6 +109,18 @@ export function sweepWindows({
     }
     return random() * draws < DRAWS ? [...drawn] : [];
   }
+}
+
+/** Who held in a window: all its GPUs verified; and who broke: some were lost or failed. */
+export interface Company {
+  held: readonly string[];
+  broke: readonly string[];
+}
+
+/** Whom a miner has to be seen with after this window: whoever breaks with all the others; two that hold side by side have been. */
+export function apartAfter(minerHotkey: string, before: readonly string[], { held, broke }: Company): string[] {
+  if (!broke.includes(minerHotkey)) return before.filter((each) => !held.includes(each));
+  return [...new Set([...before, ...held, ...broke])].filter((each) => each !== minerHotkey).sort();
 }
 
 const meet = (some: readonly string[], others: readonly string[]): boolean =>

@@ -205,6 +205,26 @@ test("the validator's own fault fails nobody, and nothing stays reserved", async
   expect(new Set(world.released)).toEqual(new Set(nodes.map(({ uuid }) => uuid)));
 }, 60_000);
 
+test('who broke beside whom is recorded, and who held; a fault of ours counts for nobody', async () => {
+  const of = (minerHotkey: string, host: string): IdleNode => ({ ...idle(newUuid(), { host }), minerHotkey });
+  const nodes = [of('whole', 'one'), of('half', 'two'), of('half', 'three'), of('ours', 'four')];
+  const { result } = await sweep(nodes, {
+    commitOnAgent: async ({ nodes: group }) => {
+      if (hostOf(group) === 'four') throw ApplicationFailure.nonRetryable('worker died');
+      return hostOf(group) === 'three'
+        ? { kind: 'silent', detail: 'no answer' }
+        : { kind: 'answered', value: {}, elapsedMs: 1 };
+    },
+  });
+  expect(result).toMatchObject({ verified: 2, lost: 1, unclear: 1 });
+  expect(world.companies).toEqual([{ held: ['whole'], broke: ['half'] }]);
+}, 60_000);
+
+test("a miner alone in its window is nobody's company", async () => {
+  await sweep(fleet());
+  expect(world.companies).toEqual([]);
+}, 60_000);
+
 test('a GPU whose workflow somebody has ended gets a new one, which knows what the sweep came to', async () => {
   const [node] = fleet();
   use({ reserveIdleNodes: async () => [node] });

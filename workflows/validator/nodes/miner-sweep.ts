@@ -15,6 +15,7 @@ import {
 } from '@temporalio/workflow';
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { groupsOf } from '../../domain/nodes/proof-groups.ts';
+import type { Company } from '../../domain/nodes/sweep-windows.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import { outcomeOfGpu } from './gpu-outcomes.ts';
 import { groupProof } from './group-proof.ts';
@@ -31,7 +32,7 @@ import {
 import { tellNode } from './tell-node.ts';
 import { areTogether } from './verify-in-one-window.ts';
 
-const { reserveIdleNodes, releaseNodes, concludeNodes } = proxyActivities<SweepActivities>({
+const { reserveIdleNodes, releaseNodes, concludeNodes, recordCompany } = proxyActivities<SweepActivities>({
   startToCloseTimeout: '30 seconds',
   retry: { initialInterval: '200 ms', maximumInterval: '10 seconds' },
 });
@@ -66,6 +67,7 @@ export async function minerSweep({
   const ended = new Set<number>();
   const startedAtMs = new Map<number, number>();
   const late = new Set<number>();
+  const outcomes = new Map<string, VerificationOutcome['kind'][]>();
   const to = (status: MinerSweepState['status']): void => {
     state.status = status;
     upsertSearchAttributes([
@@ -100,6 +102,8 @@ export async function minerSweep({
     to('walking');
     await Promise.all(onTime.map((group) => tellGroup(group, { mayWalk: true })));
     await children;
+    const company = companyOf(outcomes);
+    if (company.held.length + company.broke.length > 1) await recordCompany(company);
   } finally {
     // Also after a cancel: reservations would outlive the sweep.
     const uuids = nodes.map(({ uuid }) => uuid);
@@ -131,6 +135,8 @@ export async function minerSweep({
     const concluded = members.map(({ uuid, taskId }) => ({ uuid, taskId, outcome: outcomeOf(uuid) }));
     await concludeNodes({ sweepId, minerHotkey, nodes: concluded });
     for (const each of concluded) state[COUNTED[each.outcome.kind]]++;
+    const kinds = concluded.map((each) => each.outcome.kind);
+    outcomes.set(minerHotkey, [...(outcomes.get(minerHotkey) ?? []), ...kinds]);
     await Promise.all(members.map((member) => tellNode(member, outcomeOf(member.uuid), policy)));
   }
 
@@ -139,6 +145,16 @@ export async function minerSweep({
       .signal(walkNow, sign)
       .catch((err: unknown) => log.info('sweep.group_ended', { group, error: String(err) }));
   }
+}
+
+/** Of each miner's GPUs in the window; the validator's own faults speak for and against nobody. */
+function companyOf(outcomes: ReadonlyMap<string, VerificationOutcome['kind'][]>): Company {
+  const miners = [...outcomes].map(([minerHotkey, kinds]) => ({ minerHotkey, kinds }));
+  const isBroken = (kind: VerificationOutcome['kind']): boolean => kind === 'failed' || kind === 'silent';
+  return {
+    held: miners.filter(({ kinds }) => kinds.every((kind) => kind === 'verified')).map((each) => each.minerHotkey),
+    broke: miners.filter(({ kinds }) => kinds.some(isBroken)).map((each) => each.minerHotkey),
+  };
 }
 
 const COUNTED = { verified: 'verified', failed: 'failed', silent: 'lost', unclear: 'unclear' } as const;
