@@ -113,6 +113,8 @@ graval_status graval_verify(const graval_claim *claim, const graval_fill_sample 
 
 /* Commits, walks, opens and verifies a small profile on the device (-1: CPU) and compares with the reference. */
 graval_status graval_selftest(int32_t device);
+/* The same on as many drawn small profiles and samples, always the same ones; at the first that differs, *failed is its number. */
+graval_status graval_selftest_rounds(int32_t device, uint32_t rounds, uint32_t *failed);
 
 #ifdef __cplusplus
 }

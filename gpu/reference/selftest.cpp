@@ -33,13 +33,32 @@ graval_status prove(const graval_profile &p, const std::uint8_t *seed, std::int3
   return graval_open(raw, fill.data(), fill.size(), walk.data(), walk.size(), out.openings.data(), &size);
 }
 
-graval_status test_profile(const graval_profile &p, std::int32_t device) {
+/// Any number of them from one, the same on every machine (splitmix64).
+class Draws {
+ public:
+  explicit Draws(std::uint64_t seed) : state_(seed) {}
+  std::uint32_t below(std::uint32_t end) { return std::uint32_t(next() % end); }
+  std::uint32_t between(std::uint32_t least, std::uint32_t most) { return least + below(most - least + 1); }
+
+ private:
+  std::uint64_t next() {
+    std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+  }
+  std::uint64_t state_;
+};
+
+/// The device's proof equals the reference's, the verifier takes it, and refuses it with one bit changed.
+graval_status test_profile(const graval_profile &p, std::int32_t device, std::uint32_t drawn) {
+  Draws draws(drawn);
   std::uint8_t seed[32];
-  for (int i = 0; i < 32; i++) seed[i] = std::uint8_t(p.n + 7 * i);
+  for (std::uint8_t &byte : seed) byte = std::uint8_t(draws.below(256));
   std::vector<graval_fill_sample> fill;
   std::vector<graval_walk_sample> walk;
-  for (std::uint32_t s = 0; s < p.fill_samples; s++) fill.push_back({(s * 5) % p.blocks, (s * 11) % p.n, (s * 7 + 1) % p.n});
-  for (std::uint32_t s = 0; s < p.walk_samples; s++) walk.push_back({s == 0 ? 0 : s == 1 ? p.steps - 1 : (s * 3) % p.steps, (s * 13) % p.n, s % p.k});
+  for (std::uint32_t s = 0; s < p.fill_samples; s++) fill.push_back({draws.below(p.blocks), draws.below(p.n), draws.below(p.n)});
+  for (std::uint32_t s = 0; s < p.walk_samples; s++) walk.push_back({s == 0 ? 0 : s == 1 ? p.steps - 1 : draws.below(p.steps), draws.below(p.n), draws.below(p.k)});
   Proof proof, expected;
   if (const graval_status status = prove(p, seed, device, fill, walk, proof)) return status;
   if (const graval_status status = prove(p, seed, -1, fill, walk, expected)) return status;
@@ -68,7 +87,22 @@ extern "C" graval_status graval_selftest(int32_t device) {
   const graval_profile profiles[] = {{8, 2, 5, 6, 6, 6}, {13, 3, 7, 9, 7, 8}, {64, 4, 6, 20, 8, 8}, {300, 70, 4, 5, 6, 6}, {512, 16, 3, 70, 6, 8}};
   try {
     for (const graval_profile &profile : profiles)
-      if (const graval_status status = test_profile(profile, device)) return status;
+      if (const graval_status status = test_profile(profile, device, profile.n)) return status;
+    return GRAVAL_OK;
+  } catch (...) {
+    return GRAVAL_OUT_OF_MEMORY;
+  }
+}
+
+extern "C" graval_status graval_selftest_rounds(int32_t device, uint32_t rounds, uint32_t *failed) {
+  if (!failed) return GRAVAL_INVALID_ARGUMENT;
+  try {
+    for (*failed = 0; *failed < rounds; ++*failed) {
+      Draws draws(~std::uint64_t(*failed));
+      const std::uint32_t n = *failed % 16 == 0 ? draws.between(129, 400) : draws.between(2, 96), blocks = draws.between(3, 9);
+      const graval_profile profile{n, draws.between(1, n < 64 ? n : 64), blocks, draws.between(blocks, 3 * blocks), 8, 8};
+      if (const graval_status status = test_profile(profile, device, *failed)) return status;
+    }
     return GRAVAL_OK;
   } catch (...) {
     return GRAVAL_OUT_OF_MEMORY;

@@ -293,6 +293,8 @@ int main(int argc, char **argv) {
   test_serve();
   test_calibration();
   check(graval_selftest(-1) == GRAVAL_OK, "the reference agrees with itself");
+  std::uint32_t failed = 0;
+  check(graval_selftest_rounds(-1, 200, &failed) == GRAVAL_OK && failed == 200, "and on drawn instances");
   std::printf("%s\n", failures == 0 ? "all hold" : "some failed");
   return failures == 0 ? 0 : 1;
 }

@@ -116,12 +116,13 @@ int bench_device(Args &args) {
     std::fprintf(stderr, "graval bench: %u blocks are %.1f GB, and %.1f GB of device %u are free\n", p.blocks, double(filled) / 1e9, double(rates.free_bytes) / 1e9, index);
     return EXIT_FAILED;
   }
+  Calibration asked{args.text("type"), info.name, rates.driver, today(), rates.copy_gbps, rates.host_block_us, p, std::int32_t(index), 15};
   if (!args.has("calibrate")) {
-    if (p.k == 0) p.k = 256;
-    return report_device(index, info, rates, p);
+    double probed_us = 0;
+    if (const graval_status status = choose_k(asked, probed_us)) return failed(status, "the choice of k");
+    return report_device(index, info, rates, asked.profile);
   }
   std::string row;
-  const Calibration asked{args.text("type"), info.name, rates.driver, today(), rates.copy_gbps, rates.host_block_us, p, std::int32_t(index), 15};
   if (const graval_status status = calibrate(asked, row)) return failed(status, "the proof");
   std::printf("%s\n", row.c_str());
   return EXIT_YES;

@@ -56,9 +56,12 @@ int run_info(Args &args) {
 
 int run_selftest(Args &args) {
   const auto device = std::int32_t(args.number("device", -1));
+  const std::uint32_t rounds = args.count("rounds", 0);
   if (!args.error().empty()) return EXIT_USAGE;
-  const graval_status status = graval_selftest(device);
-  std::printf("selftest on device %d: %s\n", device, graval_status_name(status));
+  std::uint32_t passed = 0;
+  graval_status status = graval_selftest(device);
+  if (status == GRAVAL_OK) status = graval_selftest_rounds(device, rounds, &passed);
+  std::printf("selftest on device %d, %u of %u drawn instances: %s\n", device, passed, rounds, graval_status_name(status));
   return status == GRAVAL_OK ? EXIT_YES : EXIT_FAILED;
 }
 
@@ -78,7 +81,9 @@ const Command COMMANDS[] = {
      "                                          --json, and as JSON on stdout; exit 0: it holds, 2: refused, 64: no proof file\n",
      run_verify, {{"json", false}}},
     {"info", "  graval info [--json]                    this build and the devices it can prove with\n", run_info, {{"json", false}}},
-    {"selftest", "  graval selftest [--device D]            a small proof on device D (default -1: CPU) against the reference\n", run_selftest, {{"device", true}}},
+    {"selftest",
+     "  graval selftest [--device D --rounds N] small proofs on device D (default -1: CPU) against the reference: five, and N drawn ones\n",
+     run_selftest, {{"device", true}, {"rounds", true}}},
     {"serve", "  graval serve [--memory-mib N]           prover and verifier behind frames on stdin and stdout\n", run_serve, {{"memory-mib", true}}},
     {"vectors",
      "  graval vectors [--seed H --nonce2 H --n N --k K --blocks M --steps T --device D]\n"

@@ -30,17 +30,16 @@ graval_status step_time(const Calibration &asked, std::uint32_t k, double &us) {
   return status;
 }
 
-/// k and the time of its steps; the narrowest where none is near the floor.
-graval_status choose_k(const Calibration &asked, std::uint32_t &k, double &us) {
-  if (asked.profile.k != 0) return step_time(asked, k = asked.profile.k, us);
-  for (const std::uint32_t width : {256u, 128u, 64u}) {
-    if (const graval_status status = step_time(asked, k = width, us)) return status;
-    if (us <= MOST_OVER_FLOOR * floor_us(asked)) break;
+}  // namespace
+
+graval_status choose_k(Calibration &asked, double &step_us) {
+  if (asked.profile.k != 0) return step_time(asked, asked.profile.k, step_us);
+  for (const std::uint32_t width : {256u, 128u, 64u}) {  // the narrowest where none is near the floor
+    if (const graval_status status = step_time(asked, asked.profile.k = width, step_us)) return status;
+    if (step_us <= MOST_OVER_FLOOR * floor_us(asked)) break;
   }
   return GRAVAL_OK;
 }
-
-}  // namespace
 
 graval_status prove_timed(const graval_profile &p, std::int32_t device, TimedProof &out) {
   graval_claim claim{};
@@ -77,10 +76,10 @@ std::uint32_t steps_for(std::uint32_t blocks, double step_us, double seconds) {
   return std::uint32_t(std::min(std::max(seconds * 1e6 / step_us, double(LEAST_ROUNDS) * blocks), double(1u << 20)));
 }
 
-graval_status calibrate(const Calibration &asked, std::string &row) {
-  graval_profile p = asked.profile;
+graval_status calibrate(Calibration asked, std::string &row) {
   double probed_us = 0;
-  if (const graval_status status = choose_k(asked, p.k, probed_us)) return status;
+  if (const graval_status status = choose_k(asked, probed_us)) return status;
+  graval_profile p = asked.profile;
   p.steps = steps_for(p.blocks, probed_us, asked.walk_seconds);
   p.fill_samples = p.walk_samples = SAMPLES;
   TimedProof timed;

@@ -32,8 +32,11 @@ struct Calibration {
   double walk_seconds;
 };
 
-/// Proves with the profile and writes its row of gpu/profiles.json. k is the widest of 256, 128, 64 at which a step takes at most 1.3
-/// times what reading its block takes: a wider x asks for more products, but past that a faster program than this one would gain time.
-graval_status calibrate(const Calibration &asked, std::string &row);
+/// Sets profile.k, where it is 0, to the widest of 256, 128, 64 at which a step takes at most 1.3 times what reading its block takes: a wider
+/// x asks for more products, but past that a faster program than this one would gain time. `step_us` is what a step with it takes.
+graval_status choose_k(Calibration &asked, double &step_us);
+
+/// Proves with the profile, k chosen as above, and writes its row of gpu/profiles.json.
+graval_status calibrate(Calibration asked, std::string &row);
 
 }  // namespace graval
