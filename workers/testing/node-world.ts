@@ -10,7 +10,7 @@ import type {
   ProofSessionActivities,
   ProofVerificationActivities,
 } from '../../workflows/domain/proof/plugin.ts';
-import type { Company } from '../../workflows/domain/nodes/sweep-windows.ts';
+import type { WindowMember } from '../../workflows/domain/nodes/sweep-windows.ts';
 import { PROFILES } from '../../workflows/domain/proof/profiles.ts';
 import { nodeWorkflowId } from '../../workflows/ids.ts';
 import { TASK_QUEUES } from '../../workflows/task-queues.ts';
@@ -45,7 +45,7 @@ export function outside(over: Partial<NodeWorldActivities> = {}) {
   /** windows of the sweeps asked for, ms */
   const requested: number[] = [];
   const released: string[] = [];
-  const companies: Company[] = [];
+  const companies: WindowMember[][] = [];
   const session = (uuids: string[]): ProofSession => ({
     plugin: 'simulated',
     deadlineMs: 1,
@@ -100,7 +100,10 @@ export function outside(over: Partial<NodeWorldActivities> = {}) {
     dueSweepsOf: async () => [],
     requestSweep: async ({ withinMs }) => void requested.push(withinMs),
     reserveIdleNodes: async () => [],
-    recordCompany: async (company) => void companies.push(company),
+    recordCompany: async ({ members }) => {
+      companies.push(members);
+      return [];
+    },
     releaseNodes: async ({ uuids }) => void released.push(...uuids),
     concludeNodes: async ({ nodes }) => {
       for (const { uuid, outcome } of nodes) {

@@ -1,8 +1,9 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
+import type { WindowMember } from '../../../workflows/domain/nodes/sweep-windows.ts';
 import { createTestDatabase } from '../../../workers/testing/database.ts';
 import { insertNode } from '../../../workers/testing/launch-fixture.ts';
-import { createSweepActivities, type SweepActivities } from './sweep-activities.ts';
+import { apartPairs, createSweepActivities, SUSPECT_TIMES, type SweepActivities } from './sweep-activities.ts';
 
 const EVERY_MS = 86_400_000;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -14,7 +15,8 @@ beforeAll(async () => {
   drawing = (share) => createSweepActivities({ db: database.knex, everyMs: EVERY_MS, random: () => share });
 }, 60_000);
 afterEach(async () => {
-  for (const table of ['events', 'instance_nodes', 'nodes', 'miner_sweeps']) await database.knex(table).delete();
+  for (const table of ['events', 'instance_nodes', 'nodes', 'miner_sweeps', 'sweep_pairs'])
+    await database.knex(table).delete();
 });
 afterAll(() => database.drop());
 
@@ -146,41 +148,74 @@ test('only GPUs that nothing runs on count for the room of a window', async () =
   expect(new Set(windows[0])).toEqual(new Set([due, serving, idling]));
 });
 
-test('whoever broke has to be seen with all the others, until it has held beside each; twice is as good as once', async () => {
-  const [one, two, three] = [miner(), miner(), miner()];
-  for (const hotkey of [one, two, three])
-    await insertNode(database.knex, hotkey, { verification_host: `${hotkey}.example`, gpu_identifier: hotkey });
-  await drawing(0.5).dueSweepsOf();
-  const apartOf = async (hotkey: string): Promise<string[]> => {
-    const [apart]: string[][] = await database.knex('miner_sweeps').where({ miner_hotkey: hotkey }).pluck('apart_from');
-    return apart ?? [];
-  };
-  const record = async (held: string[], broke: string[]): Promise<void> => {
-    for (const _ of [1, 2]) await drawing(0).recordCompany({ held, broke });
-  };
-  await record([two], [one, three]);
-  expect(await apartOf(one)).toEqual([two, three].toSorted());
-  expect([await apartOf(two), await apartOf(three)]).toEqual([[], [one, two].toSorted()]);
+const member = (minerHotkey: string, held: boolean, gpus = 8) => ({ minerHotkey, held, gpus });
+const record = (members: WindowMember[], sweepId = randomUUID()) => drawing(0).recordCompany({ sweepId, members });
+const pairs = async (): Promise<[string, string, number][]> =>
+  (await apartPairs(database.knex, 1)).map(({ broke, beside, times }) => [broke, beside, times]);
 
-  await drawing(0).requestSweep({ minerHotkey: one, withinMs: 0 });
-  expect(new Set((await dueNow())[0])).toEqual(new Set([one, two, three]));
-  await record([one, two], [three]); // now the other one of the two is away
-  expect([await apartOf(one), await apartOf(three)]).toEqual([[three], [one, two].toSorted()]);
-  await record([one, three], []);
-  expect([await apartOf(one), await apartOf(three)]).toEqual([[], [two]]);
+test('pairs of which one broke beside the other stay until both hold; one sweep counts once', async () => {
+  const sweepId = randomUUID();
+  for (const _ of [1, 2])
+    await record([member('cheat', false), member('card', true), member('other', true), member('down', false)], sweepId);
+  const [all, ends] = [await pairs(), { card: 'card', other: 'other' }];
+  expect(all).toEqual([
+    ['cheat', ends.card, 1],
+    ['cheat', ends.other, 1],
+    ['down', ends.card, 1],
+    ['down', ends.other, 1],
+  ]);
+  await record([member('cheat', true), member('other', true), member('card', false)]);
+  expect(await pairs()).toEqual([
+    ['card', 'cheat', 1],
+    ['card', 'other', 1],
+    ['cheat', 'card', 1],
+    ['down', 'card', 1],
+    ['down', 'other', 1],
+  ]);
 });
 
-test('deleting the node and registering it again leaves nothing behind', async () => {
-  const [cheat, witness] = [miner(), miner()];
-  const uuid = await insertNode(database.knex, cheat, { verification_host: 'cheat.example', gpu_identifier: 'a6000' });
-  await insertNode(database.knex, witness, { verification_host: 'witness.example' });
+test('fewer GPUs that hold than those that broke exonerate nobody: the missing one may be deleted for a while', async () => {
+  await record([member('cheat', false, 8), member('card', true)]);
+  await record([member('cheat', true, 7), member('card', true)]);
+  expect(await pairs()).toEqual([['cheat', 'card', 1]]);
+  await record([member('cheat', true, 8), member('card', true)]);
+  expect(await pairs()).toEqual([]);
+});
+
+test('a pair is told when chance explains it no more', async () => {
+  const broken = [member('cheat', false), member('card', true)];
+  expect(await record(broken)).toEqual([]);
+  expect(await record(broken)).toEqual([]);
+  expect(await record(broken)).toMatchObject([{ broke: 'cheat', beside: 'card', times: SUSPECT_TIMES }]);
+  expect(await record([member('someone', false), member('else', true)])).toEqual([]);
+});
+
+test('whoever is due meets those that it is apart from, either way, most often first', async () => {
+  const [due, often, once, stranger] = [miner(), miner(), miner(), miner()];
+  for (const hotkey of [due, often, once, stranger])
+    await insertNode(database.knex, hotkey, { verification_host: `${hotkey}.example` });
   await drawing(0.5).dueSweepsOf();
-  await drawing(0).recordCompany({ held: [witness], broke: [cheat] });
-  await drawing(0).requestSweep({ minerHotkey: cheat, withinMs: 0 });
-  await database.knex('nodes').where({ uuid }).delete();
-  expect(await dueNow()).toEqual([]);
-  await insertNode(database.knex, cheat, { verification_host: 'cheat.example', gpu_identifier: 'a6000' });
-  expect(await dueNow()).toEqual([[cheat, witness]]);
+  await drawing(0).requestSweep({ minerHotkey: due, withinMs: 0 });
+  await record([member(due, false), member(often, true), member(once, true)]);
+  await record([member(often, false), member(due, true)]);
+  const windows = (await dueNow()).filter(([first]) => first === due);
+  expect(windows).toEqual([[due, often, once]]);
+});
+
+test('a conclusion that comes after another sweep has taken the GPU changes nothing', async () => {
+  const hotkey = miner();
+  const taskId = randomUUID();
+  const uuid = await insertNode(database.knex, hotkey, { task_id: `${hotkey}::${taskId}` });
+  const sweepId = randomUUID();
+  await reserve(hotkey, sweepId);
+  await database
+    .knex('nodes')
+    .where({ uuid })
+    .update({ sweep_until: new Date(Date.now() - 1000) });
+  await reserve(hotkey);
+  const lost = { kind: 'silent' as const, reason: 'no answer' };
+  await drawing(0).concludeNodes({ sweepId, minerHotkey: hotkey, nodes: [{ uuid, taskId, outcome: lost }] });
+  expect(await database.knex('nodes').where({ uuid }).first()).toMatchObject({ status: 'verified' });
 });
 
 test('the next moment is drawn when a sweep begins, without memory and within three periods; for one sweep once', async () => {

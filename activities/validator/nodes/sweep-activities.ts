@@ -2,21 +2,22 @@ import { randomInt } from 'node:crypto';
 import type { Knex } from 'knex';
 import { REGISTRATION_MS } from '../../../workflows/domain/nodes/node-rules.ts';
 import {
-  apartAfter,
   sweepWindows,
-  type Company,
   type DueMiner,
   type SweepWindow,
   type SweptFleet,
+  type WindowMember,
 } from '../../../workflows/domain/nodes/sweep-windows.ts';
 import type { IdleNode, SweptNode } from '../../../workflows/validator/nodes/messages.ts';
 import { NodeStore, type NodeRow } from './node-store.ts';
 import { fullTaskId, provableNodeOf, randomSeed, taskIdOf } from './node-tasks.ts';
 
 /** Reserved for a sweep until `releaseNodes`, or this long if the sweep dies: no instance claims it meanwhile. */
-export const SWEEP_LEASE_MS = 600_000;
-/** A card that is registered anew under the same hotkey within this is still known. */
-const APART_MS = 30 * 86_400_000;
+export const SWEEP_LEASE_MS = 1_200_000;
+/** So many sweeps begin at one look; the next is half a minute later. */
+const MAX_DUE = 50;
+/** Chance makes a pair once in a while, and hardly ever the same one thrice. */
+export const SUSPECT_TIMES = 3;
 /** More in one window than any miner has; the rest comes with the next one. */
 const MAX_SWEPT = 1500;
 
@@ -37,8 +38,8 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
 
   return {
     /**
-     * Miners whose moment has come, each with its company (`sweepWindows`). New miners get a first moment; those without GPUs are
-     * forgotten, once nobody is left that they would have to be seen with.
+     * Miners whose moment has come, each with its company (`sweepWindows`). Miners without GPUs are forgotten, new ones get a
+     * first moment.
      */
     async dueSweepsOf(): Promise<SweepWindow[]> {
       await db.raw(
@@ -47,15 +48,17 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
          on conflict (miner_hotkey) do nothing`,
         [everyMs],
       );
-      await db('miner_sweeps')
-        .whereNotIn('miner_hotkey', db('nodes').select('miner_hotkey'))
-        .whereRaw('(apart_until is null or apart_until < now())')
-        .delete();
-      const due: DueMiner[] = await db('miner_sweeps')
-        .whereIn('miner_hotkey', db('nodes').select('miner_hotkey'))
-        .where('next_at', '<=', db.fn.now())
-        .orderBy('next_at')
-        .select({ minerHotkey: 'miner_hotkey', apartFrom: 'apart_from' });
+      await db('miner_sweeps').whereNotIn('miner_hotkey', db('nodes').select('miner_hotkey')).delete();
+      const { rows: due }: { rows: DueMiner[] } = await db.raw(
+        `select miner_hotkey as "minerHotkey", array(
+            select other from (
+              select beside as other, times from sweep_pairs where broke = miner_hotkey
+              union all
+              select broke, times from sweep_pairs where beside = miner_hotkey
+            ) pairs group by other order by sum(times) desc, random()) as "apartFrom"
+           from miner_sweeps where next_at <= now() order by next_at limit ?`,
+        [MAX_DUE],
+      );
       return due.length === 0 ? [] : sweepWindows({ due, fleets: await verifiedFleets(), random });
     },
 
@@ -87,18 +90,23 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
           .whereRaw("(status in ('verified', 'failed', 'lost') or created_at < ?)", [inMs(-REGISTRATION_MS)])
           .whereRaw('(sweep_until is null or sweep_until < now() or sweep_id = ?)', [sweepId])
           .whereNotExists(trx('instance_nodes').whereRaw('instance_nodes.node_uuid = nodes.uuid').select(trx.raw('1')))
-          .orderBy('uuid')
+          .orderByRaw('miner_hotkey = ? desc, md5(uuid || ?)', [minerHotkeys[0] ?? '', sweepId]) // uuids are the miner's to choose
           .limit(MAX_SWEPT)
           .select('*')) as NodeRow[];
         const uuids = rows.map(({ uuid }) => uuid);
         await trx('nodes')
           .whereIn('uuid', uuids)
           .update({ sweep_id: sweepId, sweep_until: inMs(SWEEP_LEASE_MS) });
+        const present = new Set(rows.map((row) => row.miner_hotkey));
         for (const minerHotkey of [...minerHotkeys].sort()) {
           await trx('miner_sweeps')
             .where({ miner_hotkey: minerHotkey })
             .whereRaw('last_sweep_id is distinct from ?', [sweepId])
-            .update({ next_at: inMs(drawMs()), last_at: trx.fn.now(), last_sweep_id: sweepId });
+            .update({
+              next_at: inMs(drawMs()),
+              last_sweep_id: sweepId,
+              ...(present.has(minerHotkey) ? { last_at: trx.fn.now() } : {}),
+            });
         }
         return rows.map(idleNode);
       });
@@ -118,8 +126,16 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
         const store = new NodeStore(trx);
         const byUuid = [...nodes].sort((one, other) => (one.uuid < other.uuid ? -1 : 1));
         const uuids = byUuid.map(({ uuid }) => uuid);
-        await trx('nodes').whereIn('uuid', uuids).orderBy('uuid').forUpdate().select('uuid');
+        const ours = new Set<string>(
+          await trx('nodes')
+            .whereIn('uuid', uuids)
+            .where({ sweep_id: sweepId })
+            .orderBy('uuid')
+            .forUpdate()
+            .pluck('uuid'),
+        );
         for (const { uuid, taskId, outcome } of byUuid) {
+          if (!ours.has(uuid)) continue; // another sweep has it by now, and the last word
           const row = { taskId: fullTaskId(minerHotkey, taskId), uuids: [uuid] };
           if (outcome.kind === 'verified') {
             await store.markVerified({ ...row, minerHotkey, summary: outcome.summary });
@@ -137,20 +153,36 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
       });
     },
 
-    /** Whom each of a window's miners has to be seen with from now on (`apartAfter`). */
-    async recordCompany(company: Company): Promise<void> {
-      await db.transaction(async (trx) => {
-        const rows = await trx('miner_sweeps')
-          .whereIn('miner_hotkey', [...company.held, ...company.broke])
-          .orderBy('miner_hotkey')
-          .forUpdate()
-          .select<{ miner_hotkey: string; apart_from: string[] }[]>('miner_hotkey', 'apart_from');
-        for (const { miner_hotkey: minerHotkey, apart_from: before } of rows) {
-          const apart = apartAfter(minerHotkey, before, company);
-          await trx('miner_sweeps')
-            .where({ miner_hotkey: minerHotkey })
-            .update({ apart_from: apart, apart_until: apart.length > 0 ? inMs(APART_MS) : null });
-        }
+    /**
+     * Which names held beside which in a window. Answers with the pairs that chance explains less and less: one broke beside the
+     * other `SUSPECT_TIMES` or more, and never since have both held with as many GPUs as were there then.
+     */
+    async recordCompany({ sweepId, members }: { sweepId: string; members: WindowMember[] }): Promise<ApartPair[]> {
+      const [held, broke] = [members.filter((member) => member.held), members.filter((member) => !member.held)];
+      const columns = (some: readonly WindowMember[]) => [
+        some.map(({ minerHotkey }) => minerHotkey),
+        some.map(({ gpus }) => gpus),
+      ];
+      const beside = held.map(({ minerHotkey }) => minerHotkey);
+      return db.transaction(async (trx) => {
+        await trx.raw("delete from sweep_pairs where last_at < now() - interval '30 days'");
+        await trx.raw(
+          `delete from sweep_pairs using unnest(?::text[], ?::int[]) as held (hotkey, gpus)
+            where broke = held.hotkey and sweep_pairs.gpus <= held.gpus and beside = any (?)`,
+          [...columns(held), beside],
+        );
+        await trx.raw(
+          `insert into sweep_pairs (broke, beside, gpus, times, last_sweep_id)
+             select broke.hotkey, other, broke.gpus, 1, ?
+               from unnest(?::text[], ?::int[]) as broke (hotkey, gpus), unnest(?::text[]) as other
+              order by 1, 2
+           on conflict (broke, beside) do update
+             set times = sweep_pairs.times + 1, gpus = greatest(sweep_pairs.gpus, excluded.gpus),
+                 last_at = now(), last_sweep_id = excluded.last_sweep_id
+             where sweep_pairs.last_sweep_id <> excluded.last_sweep_id`,
+          [sweepId, ...columns(broke), beside],
+        );
+        return apartPairs(trx, SUSPECT_TIMES, sweepId);
       });
     },
 
@@ -166,13 +198,12 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
               array_agg(distinct lower(node.verification_host)) as hosts,
               array_agg(distinct node.gpu_identifier) as "gpuTypes",
               (count(*) filter (where busy.node_uuid is null))::int as "idleGpus",
-              extract(epoch from now() - sweeps.last_at)::float8 * 1000 as "sinceSweepMs",
-              sweeps.apart_from as "apartFrom"
+              extract(epoch from now() - sweeps.last_at)::float8 * 1000 as "sinceSweepMs"
          from nodes node
          join miner_sweeps sweeps using (miner_hotkey)
          left join instance_nodes busy on busy.node_uuid = node.uuid
         where node.status = 'verified'
-        group by node.miner_hotkey, sweeps.last_at, sweeps.apart_from
+        group by node.miner_hotkey, sweeps.last_at
         order by node.miner_hotkey`,
     );
     return rows;
@@ -186,6 +217,25 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
 const FREE = { sweep_id: null, sweep_until: null };
 
 const unpredictable = (): number => randomInt(2 ** 32) / 2 ** 32;
+
+/** Two names, one of which broke beside the other, and which have not held together since. */
+export interface ApartPair {
+  broke: string;
+  beside: string;
+  times: number;
+  firstAt: Date;
+  lastAt: Date;
+}
+
+/** Pairs with at least so many times, the most frequent first; those of one sweep where it is given. */
+export async function apartPairs(db: Knex, atLeast: number, sweepId?: string): Promise<ApartPair[]> {
+  return db('sweep_pairs')
+    .where('times', '>=', atLeast)
+    .where(sweepId === undefined ? {} : { last_sweep_id: sweepId })
+    .orderBy([{ column: 'times', order: 'desc' }, 'broke', 'beside'])
+    .limit(1000)
+    .select<ApartPair[]>('broke', 'beside', 'times', { firstAt: 'first_at', lastAt: 'last_at' });
+}
 
 export type SweepActivities = ReturnType<typeof createSweepActivities>;
 

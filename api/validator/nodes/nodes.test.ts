@@ -358,6 +358,18 @@ test('a GPU that changed hotkeys too often is refused with 429', async () => {
   expect((await post({ nodes: [nodeArgs(0, { uuid })] })).status).toBe(429);
 });
 
+test('names that never hold together are public, the suspicious ones unless more are asked for', async () => {
+  const pair = (broke: string, times: number) => ({ broke, beside: 'card', gpus: 8, times, last_sweep_id: 'x' });
+  await database.knex('sweep_pairs').insert([pair('chance', 1), pair('alias', 3)]);
+  const told = async (query: string): Promise<unknown> =>
+    (await fetch(`${api.url}/nodes/never_together${query}`)).json();
+  const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/) as unknown;
+  const alias = { broke: 'alias', beside: 'card', times: 3, first_at: time, last_at: time };
+  expect(await told('')).toEqual([alias]);
+  expect(await told('?at_least=1')).toEqual([alias, { ...alias, broke: 'chance', times: 1 }]);
+  expect((await fetch(`${api.url}/nodes/never_together?at_least=0`)).status).toBe(422);
+});
+
 test('the supported GPUs are the table of the wire', async () => {
   const table = (await (await fetch(`${api.url}/nodes/supported`)).json()) as Record<string, object>;
   expect(Object.keys(table)).toEqual(GPU_TYPES.map(({ ref }) => ref));

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { WithStartWorkflowOperation } from '@temporalio/client';
 import { Router } from 'express';
 import { NodeStore } from '../../../activities/validator/nodes/node-store.ts';
+import { apartPairs } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { provableNodeOf, taskIdOf } from '../../../activities/validator/nodes/node-tasks.ts';
 import { Refusal } from '../../../workflows/domain/errors.ts';
 import { isUuid } from '../../../workflows/domain/ids.ts';
@@ -31,6 +32,10 @@ export function nodeRoutes({ auth, config, db, temporal }: ValidatorDeps): Route
       const { detailed, hotkey } = parse(wire.nodesQuery, req.query, 'query');
       const nodes = await store.inventory(hotkey ?? null);
       res.json(detailed ? wire.renderDetailed(detailedInventory(nodes)) : compactInventory(nodes));
+    })
+    .get('/nodes/never_together', async (req, res) => {
+      const { at_least: atLeast } = parse(wire.neverTogetherQuery, req.query, 'query');
+      res.json((await apartPairs(db, atLeast)).map(wire.renderPair));
     })
     .get('/nodes/supported', (_req, res) => void res.json(wire.SUPPORTED_GPUS))
     .get('/nodes/verification_status', auth.registered({ purpose: 'graval' }), async (req, res) => {
@@ -103,6 +108,14 @@ describeRoute({
   summary: 'Verified GPUs, by type or by miner',
   auth: 'none',
   query: wire.nodesQuery,
+});
+describeRoute({
+  method: 'get',
+  path: '/nodes/never_together',
+  summary:
+    'Pairs of miners of which one broke in a window in which the other held, and which have not held together since',
+  auth: 'none',
+  query: wire.neverTogetherQuery,
 });
 describeRoute({
   method: 'get',

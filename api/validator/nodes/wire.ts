@@ -1,3 +1,4 @@
+import { SUSPECT_TIMES, type ApartPair } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { z } from 'zod';
 import type { NodeRow } from '../../../activities/validator/nodes/node-store.ts';
 import { GPU_TYPES, type GpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
@@ -40,6 +41,18 @@ export const nodesQuery = z.object({
   detailed: wireBoolean().default(false),
   hotkey: z.string().max(64).optional(),
   model: z.string().max(128).optional(),
+});
+
+export const neverTogetherQuery = z.object({
+  /** sweeps in which one of the two broke beside the other */
+  at_least: z.coerce.number().int().min(1).default(SUSPECT_TIMES),
+});
+export const renderPair = ({ broke, beside, times, firstAt, lastAt }: ApartPair) => ({
+  broke,
+  beside,
+  times,
+  first_at: firstAt.toISOString(),
+  last_at: lastAt.toISOString(),
 });
 
 export const parseNode = (node: z.output<typeof nodeArgs>): AnnouncedNode => ({

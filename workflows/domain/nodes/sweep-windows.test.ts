@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { apartAfter, MAX_STRANGERS_GPUS, sweepWindows, type SweptFleet } from './sweep-windows.ts';
+import { MAX_STRANGERS_GPUS, MAX_WITNESSES, sweepWindows, type SweptFleet } from './sweep-windows.ts';
 
 const HOUR = 3_600_000;
 const fleet = (minerHotkey: string, over: Partial<SweptFleet> = {}): SweptFleet => ({
@@ -8,18 +8,12 @@ const fleet = (minerHotkey: string, over: Partial<SweptFleet> = {}): SweptFleet 
   gpuTypes: ['h100'],
   idleGpus: 8,
   sinceSweepMs: null,
-  apartFrom: [],
   ...over,
 });
 const windowsOf = (due: string[], fleets: SweptFleet[], random: () => number = () => 0): string[][] =>
-  sweepWindows({
-    due: due.map((minerHotkey) => ({
-      minerHotkey,
-      apartFrom: fleets.find((fleet) => fleet.minerHotkey === minerHotkey)?.apartFrom ?? [],
-    })),
-    fleets,
-    random,
-  }).map(({ minerHotkeys }) => minerHotkeys);
+  sweepWindows({ due: due.map((minerHotkey) => ({ minerHotkey, apartFrom: [] })), fleets, random }).map(
+    ({ minerHotkeys }) => minerHotkeys,
+  );
 
 /** Always the same numbers, as even as any (mulberry32). */
 function seeded(seed: number): () => number {
@@ -77,28 +71,20 @@ test('strangers fill the room that there is, smaller ones where a larger does no
   expect(windowsOf(['due'], [fleet('due'), huge, fits])).toEqual([['due', 'huge']]);
 });
 
-test('whoever was lost in company comes back in the same company, whatever types it has, and waits while one rests', () => {
-  const wait = (sinceSweepMs: number) => [
-    fleet('seen with', { gpuTypes: ['a100'], sinceSweepMs }),
-    fleet('and with', { gpuTypes: ['a100'] }),
-    fleet('lost', { apartFrom: ['seen with', 'and with', 'gone'] }),
-  ];
-  expect(windowsOf(['lost'], wait(600_001))).toEqual([['lost', 'seen with', 'and with']]);
-  expect(windowsOf(['lost'], wait(600_000))).toEqual([]);
-  const due = [{ minerHotkey: 'all lost', apartFrom: ['seen with'] }]; // nothing of it is verified
-  expect(sweepWindows({ due, fleets: wait(600_001), random: () => 0 })).toEqual([
-    { minerHotkey: 'all lost', minerHotkeys: ['all lost', 'seen with'] },
-  ]);
+const meeting = (apartFrom: string[], fleets: SweptFleet[]): string[] | undefined =>
+  sweepWindows({ due: [{ minerHotkey: 'due', apartFrom }], fleets, random: () => 0 })[0]?.minerHotkeys;
+
+test('whoever broke beside others meets these, whatever types they have, and no strangers', () => {
+  const fleets = [fleet('due'), fleet('a', { gpuTypes: ['a100'] }), fleet('b'), fleet('stranger')];
+  expect(meeting(['b', 'a', 'gone'], fleets)).toEqual(['due', 'b', 'a']);
+  expect(meeting(['gone'], fleets)).toEqual(['due', 'a', 'b', 'stranger'].filter((each) => each !== 'a'));
+  expect(meeting(['b'], fleets.slice(1))).toEqual(['due', 'b']); // nothing of its own is verified
 });
 
-test('a stranger that has to be seen with others brings them, or does not come', () => {
-  const fleets = (sinceSweepMs: number) => [
-    fleet('due'),
-    fleet('stranger', { apartFrom: ['seen with', 'due'] }),
-    fleet('seen with', { gpuTypes: ['a100'], sinceSweepMs }),
-  ];
-  expect(windowsOf(['due'], fleets(600_001))).toEqual([['due', 'stranger', 'seen with']]);
-  expect(windowsOf(['due'], fleets(600_000))).toEqual([['due']]);
+test('of many it meets the first few, and no one within an hour of its sweep', () => {
+  const names = Array.from({ length: 12 }, (_, at) => `m${at}`);
+  const fleets = names.map((name, at) => fleet(name, { sinceSweepMs: at === 0 ? HOUR : null }));
+  expect(meeting(names, fleets)).toEqual(['due', ...names.slice(1, 1 + MAX_WITNESSES)]);
 });
 
 test('a window has strangers twice for each name that it would draw: the fewer, the more often', () => {
@@ -130,45 +116,13 @@ test('every stranger is as likely as any other', () => {
   expect(chiSquared).toBeLessThan(190); // 126 degrees of freedom: above this once in ten thousand
 });
 
-test('whoever breaks again stays apart from those before; holding takes off who held as well', () => {
-  expect(apartAfter('a', ['x'], { held: ['b'], broke: ['a', 'c'] })).toEqual(['b', 'c', 'x']);
-  expect(apartAfter('a', ['b', 'x'], { held: ['a', 'b'], broke: ['x'] })).toEqual(['x']);
-  expect(apartAfter('a', ['b'], { held: [], broke: ['b'] })).toEqual(['b']); // unclear: nothing changes
-});
-
-test('of two names for one card never more than one is verified once they have met, whoever of them is silent', () => {
-  const random = seeded(7);
-  const names = Array.from({ length: 24 }, (_, at) => `m${at}`);
-  const miners = new Map(
-    names.map((name) => [name, { nextAt: random() * 24, lastAt: -Infinity, apart: [] as string[], isVerified: true }]),
+test('a thousand names that are due at once are no work', () => {
+  const names = Array.from({ length: 1000 }, (_, at) => `m${at}`);
+  const random = seeded(1);
+  const windows = windowsOf(
+    names,
+    names.map((name) => fleet(name)),
+    random,
   );
-  const [card, alias] = [miners.get('m0'), miners.get('m1')];
-  let [met, bothAfter, aliasHours] = [false, 0, 0];
-  for (let hour = 0; hour < 24 * 60; hour += 0.05) {
-    const fleets = [...miners].flatMap(([name, { isVerified, lastAt, apart }]) =>
-      isVerified ? [fleet(name, { sinceSweepMs: (hour - lastAt) * HOUR, apartFrom: apart })] : [],
-    );
-    const due = [...miners].filter(([, { nextAt }]) => nextAt <= hour);
-    const looked = due.map(([minerHotkey, { apart }]) => ({ minerHotkey, apartFrom: apart }));
-    for (const { minerHotkeys } of sweepWindows({ due: looked, fleets, random })) {
-      const isShared = minerHotkeys.includes('m0') && minerHotkeys.includes('m1');
-      const silent = isShared ? [random() < 0.5 ? 'm0' : 'm1'] : [];
-      met ||= isShared;
-      const broke = minerHotkeys.filter((name) => silent.includes(name) || random() < 0.001); // others fail as well
-      const company = { held: minerHotkeys.filter((name) => !broke.includes(name)), broke };
-      for (const name of minerHotkeys) {
-        const miner = miners.get(name);
-        if (!miner) continue;
-        miner.isVerified = company.held.includes(name);
-        miner.apart = apartAfter(name, miner.apart, company);
-        Object.assign(miner, { lastAt: hour, nextAt: hour + (miner.isVerified ? -Math.log(1 - random()) * 24 : 1) });
-      }
-    }
-    if (met && card?.isVerified && alias?.isVerified) bothAfter++;
-    if (alias?.isVerified) aliasHours += 0.05;
-  }
-  expect({ met, bothAfter }).toEqual({ met: true, bothAfter: 0 });
-  expect(aliasHours).toBeGreaterThan(24); // the two take turns
-  for (const [name, { isVerified }] of miners)
-    if (name !== 'm0' && name !== 'm1') expect({ name, isVerified }).toEqual({ name, isVerified: true });
+  expect(windows.flat().toSorted()).toEqual(names.toSorted());
 });

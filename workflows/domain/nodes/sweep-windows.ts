@@ -8,11 +8,10 @@ export interface SweptFleet {
   idleGpus: number;
   /** null: never */
   sinceSweepMs: number | null;
-  apartFrom: readonly string[];
 }
 export interface DueMiner {
   minerHotkey: string;
-  /** in whose company GPUs of its own were lost or failed, and whom it has not held beside since */
+  /** names that it has not held beside since one of the two broke beside the other, most often first (`WindowMember`) */
   apartFrom: readonly string[];
 }
 export interface SweepWindow {
@@ -24,24 +23,22 @@ export interface SweepWindow {
 
 /** So many GPUs of strangers join a window: together they are judged in minutes. */
 export const MAX_STRANGERS_GPUS = 256;
+/** So many of those that it was apart from come to a window at most. */
+export const MAX_WITNESSES = 8;
 /** Times a miner is drawn into the windows of strangers for each moment of its own. */
 const DRAWS = 2;
-/** Whoever announces the host of another does not have it swept all day. */
+/** Whoever announces the host of another, or fails beside it, does not have it swept all day. */
 const REST_MS = 3_600_000;
-/** Whoever keeps being lost does not have those swept all day that it was lost beside. */
-const RETURN_REST_MS = 600_000;
 
 /**
  * Who is swept with whom. A miner whose moment has come takes along those with GPUs on the same hosts, and now and then as many
  * strangers with GPUs of a type of its own as there is room for, drawn at random, each with its neighbours: one card behind two names
  * and two addresses shows only where both names are in one window, and nobody can tell who will be. Seldom and many rather
- * than often and few: a name meets the more others for each time it is swept (`bench/sweep-windows.ts`).
+ * than often and few: a name meets the more others for each time it is swept (`bench/sweep-windows.ts`). Whoever broke beside others,
+ * or they beside it, meets some of these again instead: chance ends such a pair soon, one card behind both never does.
  *
- * Whoever was lost or failed in company comes back only in the same company (`apartFrom`): of two names for one card never more than one
- * is verified once they have met. While any of these rests, it waits.
- *
- * Nobody is drawn in more than once an hour (ten minutes for a return), nor into two windows of one look. Strangers and neighbours
- * come for verified GPUs only. `random` is uniform in [0, 1).
+ * Nobody is drawn in more than once an hour, nor into two windows of one look, and only for GPUs that are verified. `random` is
+ * uniform in [0, 1).
  */
 export function sweepWindows({
   due,
@@ -52,55 +49,50 @@ export function sweepWindows({
   fleets: readonly SweptFleet[];
   random: () => number;
 }): SweepWindow[] {
+  const byHotkey = new Map(fleets.map((fleet) => [fleet.minerHotkey, fleet]));
+  const byHost = fleetsBy(fleets, ({ hosts }) => hosts);
+  const byType = fleetsBy(fleets, ({ gpuTypes }) => gpuTypes);
   const taken = new Set<string>();
-  const take = (joining: readonly SweptFleet[]): void => joining.forEach(({ minerHotkey }) => taken.add(minerHotkey));
   const windows: SweepWindow[] = [];
   for (const { minerHotkey, apartFrom } of due) {
-    const witnesses = taken.has(minerHotkey) ? null : witnessesOf(apartFrom, []);
-    if (!witnesses) continue;
+    if (taken.has(minerHotkey)) continue;
+    const minerHotkeys = [minerHotkey];
     taken.add(minerHotkey);
-    take(witnesses);
-    const own = fleets.find((fleet) => fleet.minerHotkey === minerHotkey);
-    const company = [...witnesses];
-    if (own) {
-      const neighbours = neighboursOf(own);
-      take(neighbours);
-      company.push(...neighbours);
-      const strangers = strangersOf(own, [own, ...company]);
-      take(strangers);
-      company.push(...strangers);
-    }
-    windows.push({ minerHotkey, minerHotkeys: [minerHotkey, ...company.map((fleet) => fleet.minerHotkey)] });
+    const join = (joining: readonly SweptFleet[]): void => {
+      for (const { minerHotkey: hotkey } of joining) {
+        taken.add(hotkey);
+        minerHotkeys.push(hotkey);
+      }
+    };
+    const own = byHotkey.get(minerHotkey);
+    if (own) join(neighboursOf(own));
+    const witnesses = apartFrom.flatMap((hotkey) => byHotkey.get(hotkey) ?? []);
+    join(witnesses.filter(isFree).slice(0, MAX_WITNESSES));
+    if (own && witnesses.length === 0) join(strangersOf(own));
+    windows.push({ minerHotkey, minerHotkeys });
   }
   return windows;
 
-  function isFree({ minerHotkey, sinceSweepMs }: SweptFleet, restMs: number): boolean {
-    return !taken.has(minerHotkey) && (sinceSweepMs === null || sinceSweepMs > restMs);
+  function isFree({ minerHotkey, sinceSweepMs }: SweptFleet): boolean {
+    return !taken.has(minerHotkey) && (sinceSweepMs === null || sinceSweepMs > REST_MS);
   }
 
-  /** Those of `apartFrom` that are not there yet; null while one of them cannot come. Who has nothing verified is not waited for. */
-  function witnessesOf(apartFrom: readonly string[], company: readonly SweptFleet[]): SweptFleet[] | null {
-    const missing = fleets.filter((fleet) => apartFrom.includes(fleet.minerHotkey) && !company.includes(fleet));
-    return missing.every((fleet) => isFree(fleet, RETURN_REST_MS)) ? missing : null;
+  function neighboursOf(fleet: SweptFleet): SweptFleet[] {
+    const beside = new Set(fleet.hosts.flatMap((host) => byHost.get(host) ?? []));
+    beside.delete(fleet);
+    return [...beside].filter(isFree);
   }
 
-  function neighboursOf({ minerHotkey, hosts }: SweptFleet): SweptFleet[] {
-    return fleets.filter(
-      (fleet) => fleet.minerHotkey !== minerHotkey && isFree(fleet, REST_MS) && meet(fleet.hosts, hosts),
-    );
-  }
-
-  function strangersOf({ gpuTypes }: SweptFleet, company: readonly SweptFleet[]): SweptFleet[] {
-    const candidates = fleets.filter((fleet) => isFree(fleet, REST_MS) && meet(fleet.gpuTypes, gpuTypes));
+  function strangersOf({ gpuTypes }: SweptFleet): SweptFleet[] {
+    const candidates = new Set(gpuTypes.flatMap((type) => byType.get(type) ?? []).filter(isFree));
     const drawn = new Set<SweptFleet>();
     let draws = 0;
     let room = MAX_STRANGERS_GPUS;
-    for (const stranger of shuffled(candidates, random)) {
+    for (const stranger of shuffled([...candidates], random)) {
       if (room <= 0) break;
-      const witnesses = drawn.has(stranger) ? null : witnessesOf(stranger.apartFrom, [...company, ...drawn]);
-      if (!witnesses) continue;
-      const joining = new Set([stranger, ...witnesses, ...neighboursOf(stranger)].filter((fleet) => !drawn.has(fleet)));
-      const gpus = [...joining].reduce((sum, { idleGpus }) => sum + idleGpus, 0);
+      if (drawn.has(stranger)) continue;
+      const joining = [stranger, ...neighboursOf(stranger)].filter((fleet) => !drawn.has(fleet));
+      const gpus = joining.reduce((sum, { idleGpus }) => sum + idleGpus, 0);
       // one larger than all the room is drawn alone, or it would never be
       if (gpus > room && draws > 0) continue;
       for (const each of joining) drawn.add(each);
@@ -111,25 +103,36 @@ export function sweepWindows({
   }
 }
 
-/** Who held in a window: all its GPUs verified; and who broke: some were lost or failed. */
-export interface Company {
-  held: readonly string[];
-  broke: readonly string[];
+/** What a window came to for one miner; it is no member when that could not be decided. */
+export interface WindowMember {
+  minerHotkey: string;
+  /** that were in the window */
+  gpus: number;
+  /** all of them are verified; false: it broke, some were lost or failed */
+  held: boolean;
 }
 
-/** Whom a miner has to be seen with after this window: whoever breaks with all the others; two that hold side by side have been. */
-export function apartAfter(minerHotkey: string, before: readonly string[], { held, broke }: Company): string[] {
-  if (!broke.includes(minerHotkey)) return before.filter((each) => !held.includes(each));
-  return [...new Set([...before, ...held, ...broke])].filter((each) => each !== minerHotkey).sort();
+function fleetsBy(
+  fleets: readonly SweptFleet[],
+  keysOf: (fleet: SweptFleet) => readonly string[],
+): Map<string, SweptFleet[]> {
+  const found = new Map<string, SweptFleet[]>();
+  for (const fleet of fleets)
+    for (const key of keysOf(fleet)) {
+      const those = found.get(key);
+      if (those) those.push(fleet);
+      else found.set(key, [fleet]);
+    }
+  return found;
 }
 
-const meet = (some: readonly string[], others: readonly string[]): boolean =>
-  some.some((each) => others.includes(each));
-
-/** Fisher and Yates: every order as likely as any other. */
-function shuffled<Item>(items: readonly Item[], random: () => number): Item[] {
-  const left = [...items];
-  const drawn: Item[] = [];
-  while (left.length > 0) drawn.push(...left.splice(Math.floor(random() * left.length), 1));
-  return drawn;
+/** One after the other as they are asked for, every order as likely as any other (Fisher and Yates). */
+function* shuffled<Item>(items: Item[], random: () => number): Generator<Item> {
+  for (let left = items.length; left > 0; left--) {
+    const at = Math.floor(random() * left);
+    const [item, last] = [items[at], items[left - 1]];
+    if (item === undefined || last === undefined) return;
+    yield item;
+    items[at] = last;
+  }
 }

@@ -15,7 +15,7 @@ import {
 } from '@temporalio/workflow';
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { groupsOf } from '../../domain/nodes/proof-groups.ts';
-import type { Company } from '../../domain/nodes/sweep-windows.ts';
+import type { WindowMember } from '../../domain/nodes/sweep-windows.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import { outcomeOfGpu } from './gpu-outcomes.ts';
 import { groupProof } from './group-proof.ts';
@@ -102,8 +102,8 @@ export async function minerSweep({
     to('walking');
     await Promise.all(onTime.map((group) => tellGroup(group, { mayWalk: true })));
     await children;
-    const company = companyOf(outcomes);
-    if (company.held.length + company.broke.length > 1) await recordCompany(company);
+    const members = membersOf(outcomes);
+    if (members.length > 1) await recorded(members);
   } finally {
     // Also after a cancel: reservations would outlive the sweep.
     const uuids = nodes.map(({ uuid }) => uuid);
@@ -113,6 +113,11 @@ export async function minerSweep({
   to('concluded');
   log.info('sweep.concluded', { minerHotkeys, sweepId, ...state });
   return state;
+
+  async function recorded(members: WindowMember[]): Promise<void> {
+    for (const { broke, beside, times } of await recordCompany({ sweepId, members }))
+      log.warn('sweep.never_together', { broke, beside, times });
+  }
 
   async function prove(group: number, members: IdleNode[]): Promise<void> {
     const [{ minerHotkey } = { minerHotkey: '' }] = members;
@@ -147,14 +152,13 @@ export async function minerSweep({
   }
 }
 
-/** Of each miner's GPUs in the window; the validator's own faults speak for and against nobody. */
-function companyOf(outcomes: ReadonlyMap<string, VerificationOutcome['kind'][]>): Company {
-  const miners = [...outcomes].map(([minerHotkey, kinds]) => ({ minerHotkey, kinds }));
-  const isBroken = (kind: VerificationOutcome['kind']): boolean => kind === 'failed' || kind === 'silent';
-  return {
-    held: miners.filter(({ kinds }) => kinds.every((kind) => kind === 'verified')).map((each) => each.minerHotkey),
-    broke: miners.filter(({ kinds }) => kinds.some(isBroken)).map((each) => each.minerHotkey),
-  };
+/** The validator's own faults speak for and against nobody. */
+function membersOf(outcomes: ReadonlyMap<string, VerificationOutcome['kind'][]>): WindowMember[] {
+  return [...outcomes].flatMap(([minerHotkey, kinds]) => {
+    const held = kinds.every((kind) => kind === 'verified');
+    const broke = kinds.some((kind) => kind === 'failed' || kind === 'silent');
+    return held || broke ? [{ minerHotkey, gpus: kinds.length, held }] : [];
+  });
 }
 
 const COUNTED = { verified: 'verified', failed: 'failed', silent: 'lost', unclear: 'unclear' } as const;

@@ -1,4 +1,4 @@
-import { getExternalWorkflowHandle, log, ParentClosePolicy, startChild } from '@temporalio/workflow';
+import { getExternalWorkflowHandle, isCancellation, log, ParentClosePolicy, startChild } from '@temporalio/workflow';
 import { nodeWorkflowId } from '../../ids.ts';
 import { swept, type IdleNode, type NodePolicy, type VerificationOutcome } from './messages.ts';
 import { nodeLifecycle } from './node-lifecycle.ts';
@@ -11,6 +11,7 @@ export async function tellNode(node: IdleNode, outcome: VerificationOutcome, pol
   try {
     return await getExternalWorkflowHandle(workflowId).signal(swept, message);
   } catch (err) {
+    if (isCancellation(err)) throw err;
     log.info('node.revived', { workflowId, error: String(err) });
   }
   try {
@@ -22,6 +23,7 @@ export async function tellNode(node: IdleNode, outcome: VerificationOutcome, pol
     });
     await life.signal(swept, message);
   } catch (err) {
+    if (isCancellation(err)) throw err;
     log.warn('node.not_told', { workflowId, error: String(err) }); // deleted meanwhile, or registered anew
   }
 }
