@@ -177,6 +177,7 @@ test('pairs of which one broke beside the other stay until both hold; one sweep 
 test('fewer GPUs that hold than those that broke exonerate nobody: the missing one may be deleted for a while', async () => {
   await record([member('cheat', false, 8), member('card', true)]);
   await record([member('cheat', true, 7), member('card', true)]);
+  await record([member('cheat', true), member('card', true, 7)]);
   expect(await pairs()).toEqual([['cheat', 'card', 1]]);
   await record([member('cheat', true, 8), member('card', true)]);
   expect(await pairs()).toEqual([]);

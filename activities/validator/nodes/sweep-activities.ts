@@ -163,24 +163,24 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
         some.map(({ minerHotkey }) => minerHotkey),
         some.map(({ gpus }) => gpus),
       ];
-      const beside = held.map(({ minerHotkey }) => minerHotkey);
       return db.transaction(async (trx) => {
         await trx.raw("delete from sweep_pairs where last_at < now() - interval '30 days'");
         await trx.raw(
-          `delete from sweep_pairs using unnest(?::text[], ?::int[]) as held (hotkey, gpus)
-            where broke = held.hotkey and sweep_pairs.gpus <= held.gpus and beside = any (?)`,
-          [...columns(held), beside],
+          `delete from sweep_pairs using unnest(?::text[], ?::int[]) as one (hotkey, gpus), unnest(?::text[], ?::int[]) as other (hotkey, gpus)
+            where broke = one.hotkey and broke_gpus <= one.gpus and beside = other.hotkey and beside_gpus <= other.gpus`,
+          [...columns(held), ...columns(held)],
         );
         await trx.raw(
-          `insert into sweep_pairs (broke, beside, gpus, times, last_sweep_id)
-             select broke.hotkey, other, broke.gpus, 1, ?
-               from unnest(?::text[], ?::int[]) as broke (hotkey, gpus), unnest(?::text[]) as other
+          `insert into sweep_pairs as known (broke, beside, broke_gpus, beside_gpus, times, last_sweep_id)
+             select one.hotkey, other.hotkey, one.gpus, other.gpus, 1, ?
+               from unnest(?::text[], ?::int[]) as one (hotkey, gpus), unnest(?::text[], ?::int[]) as other (hotkey, gpus)
               order by 1, 2
            on conflict (broke, beside) do update
-             set times = sweep_pairs.times + 1, gpus = greatest(sweep_pairs.gpus, excluded.gpus),
-                 last_at = now(), last_sweep_id = excluded.last_sweep_id
-             where sweep_pairs.last_sweep_id <> excluded.last_sweep_id`,
-          [sweepId, ...columns(broke), beside],
+             set times = known.times + 1, last_at = now(), last_sweep_id = excluded.last_sweep_id,
+                 broke_gpus = greatest(known.broke_gpus, excluded.broke_gpus),
+                 beside_gpus = greatest(known.beside_gpus, excluded.beside_gpus)
+             where known.last_sweep_id <> excluded.last_sweep_id`,
+          [sweepId, ...columns(broke), ...columns(held)],
         );
         return apartPairs(trx, SUSPECT_TIMES, sweepId);
       });

@@ -359,7 +359,14 @@ test('a GPU that changed hotkeys too often is refused with 429', async () => {
 });
 
 test('names that never hold together are public, the suspicious ones unless more are asked for', async () => {
-  const pair = (broke: string, times: number) => ({ broke, beside: 'card', gpus: 8, times, last_sweep_id: 'x' });
+  const pair = (broke: string, times: number) => ({
+    broke,
+    beside: 'card',
+    broke_gpus: 8,
+    beside_gpus: 8,
+    times,
+    last_sweep_id: 'x',
+  });
   await database.knex('sweep_pairs').insert([pair('chance', 1), pair('alias', 3)]);
   const told = async (query: string): Promise<unknown> =>
     (await fetch(`${api.url}/nodes/never_together${query}`)).json();

@@ -6,8 +6,9 @@ export async function up(knex: Knex): Promise<void> {
     create table sweep_pairs (
       broke text not null,
       beside text not null,
-      -- GPUs that the one that broke had in such a window, at most
-      gpus integer not null,
+      -- GPUs that each had in such a window, at most
+      broke_gpus integer not null,
+      beside_gpus integer not null,
       times integer not null,
       first_at timestamptz not null default now(),
       last_at timestamptz not null default now(),
