@@ -1,8 +1,9 @@
 import { beforeAll, expect, test } from '@jest/globals';
+import { generatorOf } from '../workers/testing/generator.ts';
 import { walkBlock } from '../workflows/domain/proof/povw-arithmetic.ts';
 import { deflatedShare, intervalOf, measureDetection, visitedBlocks } from './proof-detection.ts';
 import type { Detection } from './timed-attacks.ts';
-import { formulaOfTime, generatorOf, leastMisses } from './walk-clock.ts';
+import { formulaOfTime, leastMisses } from './walk-clock.ts';
 
 let detections: Detection[] = [];
 beforeAll(() => void (detections = measureDetection(100, 15)), 180_000);

@@ -5,6 +5,7 @@
 import { deflateRawSync } from 'node:zlib';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { bytesToHex } from '@noble/hashes/utils.js';
+import { generatorOf } from '../workers/testing/generator.ts';
 import { u32le } from '../workflows/domain/proof/bytes.ts';
 import { drawSamples } from '../workflows/domain/proof/draw-samples.ts';
 import type { PovwChallenge, PovwProfile } from '../workflows/domain/proof/messages.ts';
@@ -14,7 +15,7 @@ import { vectorChallenge } from '../workflows/domain/proof/proof-vectors.ts';
 import { createProver, PLAIN_ENGINE, type ProofEngine } from '../workflows/domain/proof/prover.ts';
 import { verifyOpenings, type VerifyOpenings } from '../workflows/domain/proof/verify-openings.ts';
 import { timedAttacks, type Detection } from './timed-attacks.ts';
-import { generatorOf, leastMisses, WALK } from './walk-clock.ts';
+import { leastMisses, WALK } from './walk-clock.ts';
 
 const seeded = (round: number, salt: number): Uint8Array => sha256(new Uint8Array([...u32le(round), ...u32le(salt)]));
 const junk = (length: number, at: number): Int8Array =>

@@ -1,3 +1,4 @@
+import { generatorOf } from '../workers/testing/generator.ts';
 import { walkBlock } from '../workflows/domain/proof/povw-arithmetic.ts';
 
 /**
@@ -194,14 +195,3 @@ export function leastMisses(order: readonly number[], blocks: number, missing: n
 /** Numbers of `count` blocks at even distances, ascending. */
 const spread = (count: number): number[] =>
   Array.from({ length: count }, (_, at) => Math.floor(((at + 1) * WALK.blocks) / count) - 1);
-
-/** Mulberry32: uniform in [0, 1), good enough for jitter. */
-export function generatorOf(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let z = Math.imul(state ^ (state >>> 15), state | 1);
-    z ^= z + Math.imul(z ^ (z >>> 7), z | 61);
-    return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
-  };
-}

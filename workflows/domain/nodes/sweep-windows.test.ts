@@ -1,4 +1,5 @@
 import { expect, test } from '@jest/globals';
+import { generatorOf } from '../../../workers/testing/generator.ts';
 import { MAX_STRANGERS_GPUS, MAX_WITNESSES, sweepWindows, type SweptFleet } from './sweep-windows.ts';
 
 const HOUR = 3_600_000;
@@ -14,17 +15,6 @@ const windowsOf = (due: string[], fleets: SweptFleet[], random: () => number = (
   sweepWindows({ due: due.map((minerHotkey) => ({ minerHotkey, apartFrom: [] })), fleets, random }).map(
     ({ minerHotkeys }) => minerHotkeys,
   );
-
-/** Always the same numbers, as even as any (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 test('strangers with GPUs of the same type share the window, others do not', () => {
   const fleets = [fleet('due'), fleet('same'), fleet('other', { gpuTypes: ['a100'] })];
@@ -103,7 +93,7 @@ test('a window has strangers twice for each name that it would draw: the fewer, 
 
 test('every stranger is as likely as any other', () => {
   const fleets = Array.from({ length: 128 }, (_, at) => fleet(`m${at}`));
-  const random = seeded(4);
+  const random = generatorOf(4);
   const drawn = new Map<string, number>();
   for (let look = 0; look < 20_000; look++)
     for (const hotkey of windowsOf(['m0'], fleets, random)[0]?.slice(1) ?? [])
@@ -118,7 +108,7 @@ test('every stranger is as likely as any other', () => {
 
 test('a thousand names that are due at once are no work', () => {
   const names = Array.from({ length: 1000 }, (_, at) => `m${at}`);
-  const random = seeded(1);
+  const random = generatorOf(1);
   const windows = windowsOf(
     names,
     names.map((name) => fleet(name)),
