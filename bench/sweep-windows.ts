@@ -1,15 +1,15 @@
 /**
- * How long one card behind two names stays unseen, by the rule that the validator uses (`sweep-windows.ts`). Simulated: 8 idle GPUs a name,
- * moments drawn as in `sweep-activities.ts`, a look every 30 s. Names 0 and 1 share a card: where both are in one window, one of them
+ * How long one card behind two names stays unseen, by the rules that the validator uses (`sweep-windows.ts`, `sweep-moments.ts`). Simulated:
+ * 8 idle GPUs a name, a look every 30 s. Names 0 and 1 share a card: where both are in one window, one of them
  * breaks. Any other breaks once in a thousand windows. Whoever broke is due again after 1, 4, 16 … minutes, at most a day.
  * Usage: `node bench/sweep-windows.ts [--days 60] [--runs 20]`: a few minutes.
  */
 import { parseArgs } from 'node:util';
-import { sweepWindows, type SweptFleet } from '../workflows/domain/nodes/sweep-windows.ts';
+import { nextSweepMs, retrySweepMs } from '../workflows/domain/nodes/sweep-moments.ts';
+import { SUSPECT_TIMES, sweepWindows, type SweptFleet } from '../workflows/domain/nodes/sweep-windows.ts';
 
 const DAY_MS = 86_400_000;
-const [LOOK_MS, FIRST_RETRY_MS] = [30_000, 60_000];
-const SUSPECT_TIMES = 3;
+const LOOK_MS = 30_000;
 const { values } = parseArgs({
   options: { days: { type: 'string', default: '60' }, runs: { type: 'string', default: '20' } },
 });
@@ -97,11 +97,7 @@ function simulate(count: number) {
     name.lastAt = now;
     name.isVerified = !broke.has(key);
     name.failures = name.isVerified ? 0 : name.failures + 1;
-    name.nextAt =
-      now +
-      (name.isVerified
-        ? Math.min(-Math.log(1 - Math.random()), 3) * DAY_MS
-        : Math.min(FIRST_RETRY_MS * 4 ** (name.failures - 1), DAY_MS));
+    name.nextAt = now + (name.isVerified ? nextSweepMs(DAY_MS, Math.random) : retrySweepMs(name.failures, DAY_MS));
     for (const other of held) {
       if (name.isVerified) name.broke.delete(other);
       else if (window.length > 1) {

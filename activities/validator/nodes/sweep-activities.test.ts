@@ -1,9 +1,9 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import type { WindowMember } from '../../../workflows/domain/nodes/sweep-windows.ts';
+import { SUSPECT_TIMES, type WindowMember } from '../../../workflows/domain/nodes/sweep-windows.ts';
 import { createTestDatabase } from '../../../workers/testing/database.ts';
 import { insertNode } from '../../../workers/testing/launch-fixture.ts';
-import { apartPairs, createSweepActivities, SUSPECT_TIMES, type SweepActivities } from './sweep-activities.ts';
+import { apartPairs, createSweepActivities, type SweepActivities } from './sweep-activities.ts';
 
 const EVERY_MS = 86_400_000;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;

@@ -1,7 +1,9 @@
 import { randomInt } from 'node:crypto';
 import type { Knex } from 'knex';
 import { REGISTRATION_MS } from '../../../workflows/domain/nodes/node-rules.ts';
+import { nextSweepMs } from '../../../workflows/domain/nodes/sweep-moments.ts';
 import {
+  SUSPECT_TIMES,
   sweepWindows,
   type DueMiner,
   type SweepWindow,
@@ -16,8 +18,6 @@ import { fullTaskId, provableNodeOf, randomSeed, taskIdOf } from './node-tasks.t
 export const SWEEP_LEASE_MS = 1_200_000;
 /** So many sweeps begin at one look; the next is half a minute later. */
 const MAX_DUE = 50;
-/** Chance makes a pair once in a while, and hardly ever the same one thrice. */
-export const SUSPECT_TIMES = 3;
 /** More in one window than any miner has; the rest comes with the next one. */
 const MAX_SWEPT = 1500;
 
@@ -103,7 +103,7 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
             .where({ miner_hotkey: minerHotkey })
             .whereRaw('last_sweep_id is distinct from ?', [sweepId])
             .update({
-              next_at: inMs(drawMs()),
+              next_at: inMs(nextSweepMs(everyMs, random)),
               last_sweep_id: sweepId,
               ...(present.has(minerHotkey) ? { last_at: trx.fn.now() } : {}),
             });
@@ -207,11 +207,6 @@ export function createSweepActivities({ db, everyMs, random = unpredictable }: S
         order by node.miner_hotkey`,
     );
     return rows;
-  }
-
-  /** Memoryless: a moment just after a sweep is no safer than any other. At most three periods. */
-  function drawMs(): number {
-    return Math.min(-Math.log(1 - random()), 3) * everyMs;
   }
 }
 const FREE = { sweep_id: null, sweep_until: null };

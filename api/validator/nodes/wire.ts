@@ -1,6 +1,7 @@
-import { SUSPECT_TIMES, type ApartPair } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { z } from 'zod';
 import type { NodeRow } from '../../../activities/validator/nodes/node-store.ts';
+import type { ApartPair } from '../../../activities/validator/nodes/sweep-activities.ts';
+import { SUSPECT_TIMES } from '../../../workflows/domain/nodes/sweep-windows.ts';
 import { GPU_TYPES, type GpuType } from '../../../workflows/domain/gpus/gpu-table.ts';
 import type { MinerInventory } from '../../../workflows/domain/nodes/inventory.ts';
 import type { AnnouncedNode } from '../../../workflows/domain/nodes/node-rules.ts';

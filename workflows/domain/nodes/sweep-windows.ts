@@ -21,6 +21,17 @@ export interface SweepWindow {
   minerHotkeys: string[];
 }
 
+/** What a window came to for one miner; it is no member when that could not be decided. */
+export interface WindowMember {
+  minerHotkey: string;
+  /** that were in the window */
+  gpus: number;
+  /** all of them are verified; false: it broke, some were lost or failed */
+  held: boolean;
+}
+
+/** Chance makes a pair once in a while, and hardly ever the same one thrice. */
+export const SUSPECT_TIMES = 3;
 /** So many GPUs of strangers join a window: together they are judged in minutes. */
 export const MAX_STRANGERS_GPUS = 256;
 /** So many of those that it was apart from come to a window at most. */
@@ -101,15 +112,6 @@ export function sweepWindows({
     }
     return random() * draws < DRAWS ? [...drawn] : [];
   }
-}
-
-/** What a window came to for one miner; it is no member when that could not be decided. */
-export interface WindowMember {
-  minerHotkey: string;
-  /** that were in the window */
-  gpus: number;
-  /** all of them are verified; false: it broke, some were lost or failed */
-  held: boolean;
 }
 
 function fleetsBy(

@@ -12,6 +12,7 @@ import {
 import type { NodeActivities } from '../../../activities/validator/nodes/node-activities.ts';
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
 import { REGISTRATION_MS } from '../../domain/nodes/node-rules.ts';
+import { retrySweepMs } from '../../domain/nodes/sweep-moments.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import { TASK_QUEUES } from '../../task-queues.ts';
 import {
@@ -42,8 +43,6 @@ const { askDeviceInfo } = proxyActivities<NodeActivities>({
 const SWEEP_MS = 600_000;
 /** Between two questions to an agent that has been away for long. */
 const LOST_RETRY_MS = 600_000;
-/** A minute after the first failure, then four times as long each time: others' GPUs are proven along with it. */
-const FIRST_RETRY_MS = 60_000;
 
 /**
  * Owns one GPU from its announcement to its deletion. After its registration it is proven only together with the miner's other
@@ -127,9 +126,8 @@ export async function nodeLifecycle(input: NodeInput): Promise<NodeState> {
     if (state.status === 'lost') return Math.min(policy.retryEveryMs * 2 ** state.failures, LOST_RETRY_MS);
     return state.status === 'verified' && !state.isUnclear ? 4 * policy.reverifyEveryMs : backoffMs(); // past the latest sweep drawn
   }
-  /** A GPU that cannot pass must not have all the others of its miner proven over and over. */
   function backoffMs(): number {
-    return Math.min(FIRST_RETRY_MS * 4 ** Math.max(0, state.failures - 1), policy.reverifyEveryMs);
+    return retrySweepMs(state.failures, policy.reverifyEveryMs);
   }
 
   /** No sweep has spoken: a lost agent is asked whether it is there, everything else is a matter for a sweep. */
