@@ -4,30 +4,29 @@ import {
   ApplicationFailure,
   condition,
   log,
-  ParentClosePolicy,
   proxyActivities,
   setHandler,
   sleep,
-  startChild,
   upsertMemo,
   upsertSearchAttributes,
   type ChildWorkflowHandle,
 } from '@temporalio/workflow';
 import type { NodeActivities } from '../../../activities/validator/nodes/node-activities.ts';
 import type { SweepActivities } from '../../../activities/validator/nodes/sweep-activities.ts';
-import { nodeWorkflowId } from '../../ids.ts';
 import { SEARCH_ATTRIBUTES } from '../../search-attributes.ts';
 import {
   proofConcluded,
   registerNodes,
   registrationStatus,
+  type NodeInput,
   type NodeRegistrationInput,
   type NodeRegistrationState,
   type ProvableNode,
   type RegisterNodes,
   type VerificationOutcome,
 } from './messages.ts';
-import { nodeLifecycle } from './node-lifecycle.ts';
+import type { nodeLifecycle } from './node-lifecycle.ts';
+import { startLife } from './start-life.ts';
 import { verifyInOneWindow } from './verify-in-one-window.ts';
 import { settledOf } from './verify-nodes.ts';
 
@@ -88,7 +87,16 @@ export async function nodeRegistration({
 
   const lives: ChildWorkflowHandle<typeof nodeLifecycle>[] = [];
   for (const node of nodes)
-    lives.push(await startLife(node, { taskId, minerHotkey, policy, serverId: request.serverId }));
+    lives.push(
+      await startLifeOnceFree({
+        node,
+        taskId,
+        minerHotkey,
+        serverId: request.serverId,
+        policy,
+        awaitsRegistration: true,
+      }),
+    );
   await recordNodesChallenged({ taskId, minerHotkey, uuids: state.uuids });
   to('challenged');
 
@@ -143,18 +151,11 @@ export async function nodeRegistration({
 /** Our own faults are retried for this long before a registration fails. */
 const UNCLEAR_GRACE_MS = 3_600_000;
 
-type Life = { taskId: string; minerHotkey: string; policy: NodeRegistrationInput['policy']; serverId: string | null };
-
 /** The row is ours, so a workflow still under this id is one that is just ending after a deletion. */
-async function startLife(node: ProvableNode, life: Life): Promise<ChildWorkflowHandle<typeof nodeLifecycle>> {
+async function startLifeOnceFree(input: NodeInput): Promise<ChildWorkflowHandle<typeof nodeLifecycle>> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await startChild(nodeLifecycle, {
-        workflowId: nodeWorkflowId(node.uuid),
-        parentClosePolicy: ParentClosePolicy.ABANDON,
-        memo: { gpu: node.gpuType, host: `${node.host}:${node.port}` },
-        args: [{ ...life, node, awaitsRegistration: true }],
-      });
+      return await startLife(input);
     } catch (err) {
       if (!(err instanceof WorkflowExecutionAlreadyStartedError) || attempt >= 100) throw err;
       await sleep('200 ms');

@@ -1,7 +1,7 @@
-import { getExternalWorkflowHandle, isCancellation, log, ParentClosePolicy, startChild } from '@temporalio/workflow';
+import { getExternalWorkflowHandle, isCancellation, log } from '@temporalio/workflow';
 import { nodeWorkflowId } from '../../ids.ts';
 import { swept, type IdleNode, type NodePolicy, type VerificationOutcome } from './messages.ts';
-import { nodeLifecycle } from './node-lifecycle.ts';
+import { startLife } from './start-life.ts';
 
 /** What came of a GPU in a sweep, to its `node/<uuid>`. One that somebody has ended lives again, if its row is still there. */
 export async function tellNode(node: IdleNode, outcome: VerificationOutcome, policy: NodePolicy): Promise<void> {
@@ -15,11 +15,13 @@ export async function tellNode(node: IdleNode, outcome: VerificationOutcome, pol
     log.info('node.revived', { workflowId, error: String(err) });
   }
   try {
-    const life = await startChild(nodeLifecycle, {
-      workflowId,
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      memo: { gpu: node.gpuType, host: `${node.host}:${node.port}` },
-      args: [{ node: provable, taskId, minerHotkey, serverId, policy, awaitsRegistration: false }],
+    const life = await startLife({
+      node: provable,
+      taskId,
+      minerHotkey,
+      serverId,
+      policy,
+      awaitsRegistration: false,
     });
     await life.signal(swept, message);
   } catch (err) {
