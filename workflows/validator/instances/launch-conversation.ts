@@ -320,10 +320,10 @@ export function conductLaunch({ input, state, become, remove, tellChute }: Launc
     claim: {
       answer: claims.answer,
       validate: (input: ClaimInput): void => {
-        if (claims.isRepeat(input)) return demand(true, 'auth.unauthorized', '');
-        demand(state.status === 'permitted', 'auth.unauthorized', 'launch token was already used');
+        const isRepeat = claims.isRepeat(input);
+        demand(isRepeat || state.status === 'permitted', 'auth.unauthorized', 'launch token was already used');
         demand(
-          sweepLooks < MAX_SWEEP_LOOKS_IN_ALL,
+          isRepeat || sweepLooks < MAX_SWEEP_LOOKS_IN_ALL,
           'service.unavailable',
           'the GPUs of this launch were being proven for too long: ask for another permission',
         );
