@@ -459,12 +459,15 @@ test('a claim waits for the sweep that holds its GPU by small looks, and is answ
   });
 });
 
-test('a sweep that holds the GPU too long: try again, and the permission stays usable', async () => {
+test.each<[string, Activities['gpusInSweep']]>([
+  ['a sweep that holds the GPU too long', async ({ gpuUuids }) => gpuUuids],
+  ['a look that fails', boom],
+])('%s: try again, it is no fault of the launch and the permission stays usable', async (_, gpusInSweep) => {
   let isHeld = true;
   const { activities, forgotten } = outside({
     claimLaunch: async () =>
       isHeld ? { kind: 'awaiting', gpuUuids: [GPU] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
-    gpusInSweep: async ({ gpuUuids }) => gpuUuids,
+    gpusInSweep,
   });
   await withLaunch(activities, async ({ handle }) => {
     expect(await codeOf(claimedIn(handle, 300_000))).toBe('service.unavailable');
@@ -496,21 +499,6 @@ test('a permission waits for sweeps ten minutes in all: then its claims are refu
     for (let again = 0; again < 3; again++) expect(await codeOf(claimed(handle))).toBe('service.unavailable');
     expect([claims, looks]).toEqual([3, 200]);
     expect(await accepted()).toHaveLength(3);
-  });
-});
-
-test('a look that fails is no fault of the launch', async () => {
-  let isHeld = true;
-  const { activities, forgotten } = outside({
-    claimLaunch: async () =>
-      isHeld ? { kind: 'awaiting', gpuUuids: [GPU] } : { kind: 'claimed', plugin: 'simulated', gpus: [] },
-    gpusInSweep: boom,
-  });
-  await withLaunch(activities, async ({ handle }) => {
-    expect(await codeOf(claimedIn(handle, 300_000))).toBe('service.unavailable');
-    isHeld = false;
-    await claimed(handle);
-    expect(forgotten).toEqual([]);
   });
 });
 
