@@ -3,7 +3,7 @@ import type { Knex } from 'knex';
 import type { ProofPluginName } from '../../../workflows/domain/proof/plugin.ts';
 import type { SecretBox } from '../../clients/secret-box.ts';
 import { claimInstanceRow, type ClaimLaunch, type ClaimOutcome } from './claim-instance.ts';
-import { gpusInSweep } from './gpus-in-sweep.ts';
+import { gpusInSweep } from '../nodes/gpus-in-sweep.ts';
 import {
   recordActiveRow,
   recordVerifiedRow,

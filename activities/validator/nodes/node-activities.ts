@@ -28,6 +28,7 @@ import type { BlobStore } from '../../clients/s3.ts';
 import { agentOf, beating, parseAnswer, pick } from './agent-answers.ts';
 import { AgentClient, type AgentAddress, type AgentAnswer, type AgentCall } from './agent-client.ts';
 import { whyHostRefused } from './check-host.ts';
+import { gpusInSweep } from './gpus-in-sweep.ts';
 import { NodeStore } from './node-store.ts';
 import { fullTaskId, randomSeed } from './node-tasks.ts';
 
@@ -62,7 +63,8 @@ const SMALL_ANSWER_BYTES = 64 * 1024;
 const INFO_MS = 20_000;
 const OPEN_TRIES = 4;
 const MAX_UNPROVEN = 64;
-const OPEN_GPU_MS = 60_000;
+/** One answer with openings; of all together the caller says how long. */
+const OPENINGS_ANSWER_MS = 60_000;
 
 const commitAnswer = z.object({ roots: z.record(z.string(), z.string()) });
 const walkAnswer = z.object({ walks: z.record(z.string(), z.object({ digest: z.string(), trace_root: z.string() })) });
@@ -228,7 +230,7 @@ export function createNodeActivities({
       const instanceId = await store.instanceOn(uuid);
       if (instanceId) throw inUse(instanceId);
       // Whoever sees that a GPU cannot be backed would take it out, and bring it back after the sweep.
-      if (await store.isInSweep(uuid))
+      if ((await gpusInSweep(db, { gpuUuids: [uuid] })).length > 0)
         throw new Refusal('resource.conflict', `GPU ${uuid} is being proven: try again in a few minutes`);
       try {
         await store.delete({ uuid, minerHotkey });
@@ -321,7 +323,7 @@ export function createNodeActivities({
         const call: Omit<AgentCall, 'signal'> = {
           method: 'POST',
           path: '/povw/open',
-          withinMs: OPEN_GPU_MS,
+          withinMs: OPENINGS_ANSWER_MS,
           maxAnswerBytes: maxBytes[uuid] ?? 0,
           body: { session: on.session, gpu_uuid: uuid, samples: samples[uuid] },
         };

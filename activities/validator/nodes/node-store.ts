@@ -252,9 +252,6 @@ export class NodeStore {
     return row?.instance_id ?? null;
   }
 
-  isInSweep = async (uuid: string): Promise<boolean> =>
-    (await this.#db('nodes').where({ uuid }).where('sweep_until', '>', this.#db.fn.now()).first('uuid')) !== undefined;
-
   /** Announced or in their first proof. */
   async countUnproven(minerHotkey: string): Promise<number> {
     const { count } = (await this.#db('nodes')

@@ -46,7 +46,7 @@ const { openOnAgent } = proxyActivities<NodeActivities>({
   heartbeatTimeout: '30 seconds',
   retry: { maximumAttempts: 3 },
 });
-/** One GPU's openings are up to 16 MiB; a slow line takes this long for them. */
+/** For all openings: a minute, and for each GPU's, up to 16 MiB, what a slow line takes. */
 const OPEN_MS = 60_000;
 const OPEN_GPU_MS = 20_000;
 
