@@ -5,6 +5,7 @@
 
 #include "graval.h"
 #include "hashes.hpp"
+#include "scatter.hpp"
 
 namespace {
 
@@ -33,21 +34,15 @@ graval_status prove(const graval_profile &p, const std::uint8_t *seed, std::int3
   return graval_open(raw, fill.data(), fill.size(), walk.data(), walk.size(), out.openings.data(), &size);
 }
 
-/// Any number of them from one, the same on every machine (splitmix64).
+/// Any number of them from one, the same on every machine.
 class Draws {
  public:
-  explicit Draws(std::uint64_t seed) : state_(seed) {}
-  std::uint32_t below(std::uint32_t end) { return std::uint32_t(next() % end); }
+  explicit Draws(std::uint32_t seed) : word_(graval::scatter(seed)) {}
+  std::uint32_t below(std::uint32_t end) { return graval::scatter(word_++) % end; }
   std::uint32_t between(std::uint32_t least, std::uint32_t most) { return least + below(most - least + 1); }
 
  private:
-  std::uint64_t next() {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
-  std::uint64_t state_;
+  std::uint32_t word_;
 };
 
 /// The device's proof equals the reference's, the verifier takes it, and refuses it with one bit changed.
@@ -98,7 +93,7 @@ extern "C" graval_status graval_selftest_rounds(int32_t device, uint32_t rounds,
   if (!failed) return GRAVAL_INVALID_ARGUMENT;
   try {
     for (*failed = 0; *failed < rounds; ++*failed) {
-      Draws draws(~std::uint64_t(*failed));
+      Draws draws(~*failed);
       const std::uint32_t n = *failed % 16 == 0 ? draws.between(129, 400) : draws.between(2, 96), blocks = draws.between(3, 9);
       const graval_profile profile{n, draws.between(1, n < 64 ? n : 64), blocks, draws.between(blocks, 3 * blocks), 8, 8};
       if (const graval_status status = test_profile(profile, device, *failed)) return status;

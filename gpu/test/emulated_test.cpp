@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <string>
 
-#include "../tools/scatter.hpp"
+#include "scatter.hpp"
 
 namespace {
 
